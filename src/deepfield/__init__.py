@@ -1,0 +1,30 @@
+"""deepfield: survey data in, calibrated probabilities out.
+
+The sciences are modules of one shape (``read``, ``simulate``, ``train``, ``predict``, ``score``, ``run``)
+and load when they are first touched, so that ``import deepfield`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+SCIENCES = ("photoz",)
+_ROOMS = (*SCIENCES, "core", "data", "physics", "scale", "trust")
+
+if TYPE_CHECKING:
+    from deepfield import core, data, photoz, physics, scale, trust  # noqa: F401
+
+__all__ = ["SCIENCES", "__version__", *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"deepfield.{name}")
+    raise AttributeError(f"module 'deepfield' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

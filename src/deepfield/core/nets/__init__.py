@@ -1,0 +1,1 @@
+"""Encoders, chosen by the shape of their input."""

@@ -1,0 +1,1 @@
+"""What several sciences share, each function tested against an outside truth."""

@@ -1,0 +1,1 @@
+"""Catalogues of billions: streaming and export of any model."""

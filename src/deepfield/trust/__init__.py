@@ -1,0 +1,1 @@
+"""Calibration, coverage and uncertainty of any model or prediction."""
