@@ -1,0 +1,266 @@
+"""The one training loop. It knows a loss, batches and a clock, and nothing of what is learned."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm.auto import tqdm
+
+from deepfield.core.devices import Runtime, runtime
+from deepfield.core.errors import ModelError
+from deepfield.core.files import atomic
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to fit.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training batches; the learning rate follows one cycle over all of them.
+    learning_rate, weight_decay : float
+        Peak rate and decay of AdamW (Loshchilov & Hutter 2019).
+    warmup : float
+        Share of the training in which the rate rises; it falls as a cosine over the rest.
+    clip : float
+        Largest norm of the gradient.
+    average : float
+        Decay of the exponential moving average of the weights, whose value is validated and kept.
+    patience : int
+        Epochs without a better validation loss before the fit stops.
+    seed : int
+        Of the dropout and of nothing else; batches have their own.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    precision : str
+        "32" or "bf16" (autocast).
+    processes : int
+        More than one trains data-parallel through lightning-fabric.
+    """
+
+    epochs: int = 60
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    clip: float = 1.0
+    average: float = 0.995
+    patience: int = 20
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32"
+    processes: int = 1
+
+
+@dataclass
+class History:
+    """What happened: a loss per epoch, the best epoch, seconds."""
+
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+class _Objective(nn.Module):
+    """The loss as a forward pass, which is where data-parallel wrappers look for gradients."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor] | None) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.model.loss(*batch) if self.loss is None else self.loss(self.model, *batch)
+
+
+def fit(
+    model: nn.Module,
+    train: Iterable[tuple[Tensor, ...]],
+    validation: Iterable[tuple[Tensor, ...]],
+    config: FitConfig | None = None,
+    *,
+    loss: Callable[..., Tensor] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | str = True,
+    on_epoch: Callable[[int, History], None] | None = None,
+) -> History:
+    """Fit ``model`` in place; its weights afterwards are the averaged ones of the best validation epoch.
+
+    Parameters
+    ----------
+    model : Model
+        Anything with ``loss(*batch)``; parameters with ``requires_grad=False`` stay as they are.
+    train, validation : re-iterables of tuples of tensors
+        Gone over once an epoch, so they may stream from disk. ``set_epoch(epoch, rank, world)`` is called where
+        it exists; without it the order must not matter to you, and each process must bring its own share.
+    loss : callable, optional
+        ``loss(model, *batch)`` in place of ``model.loss(*batch)``: the one escape hatch.
+    checkpoint : path, optional
+        Written after each epoch. If it exists the fit goes on from there and ends where an unbroken one would.
+    progress : bool or str
+        A progress bar, with this label if it is a string.
+
+    Raises
+    ------
+    ModelError
+        If the loss becomes NaN, there are no batches, or the checkpoint belongs to another fit.
+    """
+    config = config or FitConfig()
+    run = runtime(config.device, config.precision, config.processes)
+    state = _State(model, loss, config, run)
+    path = Path(checkpoint) if checkpoint else None
+    if path and path.exists():
+        state.restore(path)
+    bar = tqdm(
+        total=config.epochs,
+        initial=state.epoch,
+        desc=progress if isinstance(progress, str) else "fit",
+        unit="epoch",
+        disable=not progress or run.rank > 0,
+        leave=False,
+    )
+    with bar:
+        while state.epoch < config.epochs and not state.stopped:
+            began = time.perf_counter()
+            state.run_epoch(train, validation)
+            state.history.seconds += time.perf_counter() - began
+            bar.update()
+            bar.set_postfix_str(f"loss {state.history.train[-1]:.4f}, held out {state.history.validation[-1]:.4f}")
+            if path and run.rank == 0:
+                state.save(path)
+            if on_epoch:
+                on_epoch(state.epoch, state.history)
+    state.finish(model)
+    return state.history
+
+
+class _State:
+    """All that an epoch changes, hence all that a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, loss: Any, config: FitConfig, run: Runtime) -> None:
+        self.config, self.run = config, run
+        self.objective = _Objective(model, loss)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.module, self.optimizer = run.setup(self.objective, optimizer)
+        self.averaged = AveragedModel(model, multi_avg_fn=self._average)
+        self.epoch, self.step, self.stopped = 0, 0, False
+        self.best = math.inf
+        self.best_weights: dict[str, Tensor] = {}
+        self.history = History()
+
+    @torch.no_grad()
+    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        # The average starts as the plain mean and forgets only once it has a past worth keeping.
+        decay = min(self.config.average, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def rate(self, progress: float) -> float:
+        """One cycle: linear rise, cosine fall (Smith & Topin 2019)."""
+        peak, warm = self.config.learning_rate, max(self.config.warmup, 1e-9)
+        if progress < warm:
+            return peak * (0.04 + 0.96 * progress / warm)
+        return peak * (1e-3 + 0.999 * 0.5 * (1 + math.cos(math.pi * (progress - warm) / max(1 - warm, 1e-9))))
+
+    def run_epoch(self, train: Iterable[tuple[Tensor, ...]], validation: Iterable[tuple[Tensor, ...]]) -> None:
+        config, run = self.config, self.run
+        for batches in (train, validation):
+            if hasattr(batches, "set_epoch"):
+                batches.set_epoch(self.epoch, run.rank, run.world)
+        length = len(train) if hasattr(train, "__len__") else None
+        self.module.train()
+        total, count = torch.zeros((), device=run.device), 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((config.seed * 1_000_003 + self.epoch) * 64 + run.rank)
+            for i, batch in enumerate(train):
+                within = i / length if length else 0.0
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.rate((self.epoch + within) / config.epochs)
+                self.optimizer.zero_grad()
+                with run.autocast():
+                    loss = self.module(*(t.to(run.device) for t in batch))
+                run.backward(loss)
+                nn.utils.clip_grad_norm_(self.objective.model.parameters(), config.clip)
+                self.optimizer.step()
+                self.averaged.update_parameters(self.objective.model)
+                total, count = total + loss.detach(), count + 1
+        if not count:
+            raise ModelError("the training batches are empty: fewer rows than one batch, or an exhausted iterator")
+        self.history.train.append(float(run.mean(total / count)))
+        self.history.validation.append(self._validate(validation))
+        self._judge()
+        self.epoch += 1
+
+    @torch.no_grad()
+    def _validate(self, validation: Iterable[tuple[Tensor, ...]]) -> float:
+        averaged = self.averaged.module.eval()
+        objective = _Objective(averaged, self.objective.loss)
+        total, rows = 0.0, 0
+        for batch in validation:
+            total += float(objective(*(t.to(self.run.device) for t in batch))) * len(batch[0])
+            rows += len(batch[0])
+        if not rows:
+            raise ModelError("the validation batches are empty; early stopping needs held-out rows")
+        return float(self.run.mean(torch.tensor(total / rows, device=self.run.device)))
+
+    def _judge(self) -> None:
+        value = self.history.validation[-1]
+        if not math.isfinite(self.history.train[-1]) or not math.isfinite(value):
+            raise ModelError(
+                f"the loss is not finite after epoch {self.epoch + 1} (train {self.history.train[-1]}, held out "
+                f"{value}): look for infinite or absurd values in the data, or lower the learning rate"
+            )
+        if value < self.best:
+            self.best, self.history.best_epoch = value, self.epoch
+            self.best_weights = copy.deepcopy(self.averaged.module.state_dict())
+        self.stopped = self.epoch - self.history.best_epoch >= self.config.patience
+
+    def finish(self, model: nn.Module) -> None:
+        model.load_state_dict(self.best_weights)
+        model.to("cpu").eval()
+
+    # -- checkpoints: tensors and plain numbers only, so that reading one can run no code --------------------
+
+    def _fingerprint(self) -> dict[str, Any]:
+        shapes = {name: list(t.shape) for name, t in self.objective.model.state_dict().items()}
+        settings = {k: v for k, v in asdict(self.config).items() if k not in ("device", "processes")}
+        return {"config": settings, "shapes": shapes}
+
+    def save(self, path: Path) -> None:
+        content = {
+            "fingerprint": self._fingerprint(),
+            "model": self.objective.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+            "numbers": {"epoch": self.epoch, "best": self.best, "stopped": self.stopped},
+            "history": asdict(self.history),
+        }
+        with atomic(path) as temporary:
+            torch.save(content, temporary)
+
+    def restore(self, path: Path) -> None:
+        try:
+            content = torch.load(path, weights_only=True, map_location=self.run.device)
+            fingerprint = content["fingerprint"]
+        except Exception as error:
+            raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from None
+        if fingerprint != self._fingerprint():
+            raise ModelError(f"checkpoint {path} belongs to a fit with other settings; delete it to start anew")
+        self.objective.model.load_state_dict(content["model"])
+        self.averaged.load_state_dict(content["averaged"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.best_weights = content["best_weights"]
+        numbers = content["numbers"]
+        self.epoch, self.best, self.stopped = numbers["epoch"], numbers["best"], numbers["stopped"]
+        self.history = History(**content["history"])

@@ -1,0 +1,78 @@
+"""Model = net + head: raw quantities in, a distribution out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from deepfield.core.heads import Ensemble, Head
+from deepfield.core.prediction import Prediction
+
+
+class Model(nn.Module):
+    """q(y | x): a net that gives features, a head that turns them into a distribution.
+
+    Parameters
+    ----------
+    net : nn.Module
+        x (N, ...) to features (N, head.n_features). What raw quantities need (asinh, masks, scaling) is part of it.
+    head : Head
+        Features to a torch distribution in the target's own unit.
+
+    Examples
+    --------
+    >>> from deepfield.core.heads import GaussianMixture
+    >>> from deepfield.core.nets import ResidualMLP
+    >>> head = GaussianMixture(3)
+    >>> model = Model(ResidualMLP(5, head.n_features, width=8), head)
+    >>> model(torch.zeros(2, 5)).mean.shape
+    torch.Size([2])
+    """
+
+    def __init__(self, net: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.net, self.head = net, head
+
+    def forward(self, x: Tensor) -> Distribution:
+        return self.head(self.net(x))
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean negative log-likelihood of targets ``y`` given ``x``."""
+        return self.head.loss(self.net(x), y)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, *, chunk: int = 65_536) -> Prediction:
+        """Features of all rows of ``x``, chunk by chunk on the model's device, as a :class:`Prediction`."""
+        device = next(self.parameters()).device
+        was_training = self.training
+        self.eval()
+        features = [self.net(x[i : i + chunk].to(device)).float().cpu() for i in range(0, max(len(x), 1), chunk)]
+        self.train(was_training)
+        return Prediction(self.head, torch.cat(features))
+
+
+class Parallel(nn.Module):
+    """Nets side by side on the same input; their features in a row."""
+
+    def __init__(self, nets: list[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([net(x) for net in self.nets], -1)
+
+
+def ensemble(members: list[Model]) -> Model:
+    """One model out of several: fitted together, each on its own loss, and averaged as densities when asked.
+
+    Examples
+    --------
+    >>> from deepfield.core.heads import GaussianMixture
+    >>> members = [Model(nn.Linear(2, 6), GaussianMixture(2)) for _ in range(3)]
+    >>> ensemble(members)(torch.zeros(5, 2)).means.shape
+    torch.Size([5, 6])
+    """
+    if len(members) == 1:
+        return members[0]
+    return Model(Parallel([m.net for m in members]), Ensemble([m.head for m in members]))
