@@ -104,24 +104,15 @@ class GaussianMixture(Distribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles at the levels ``value``, broadcast against the batch shape."""
-        q = value.to(self.means).expand(torch.broadcast_shapes(value.shape, self.batch_shape))
-        parts = self.means + self.stds * torch.special.ndtri(q)[..., None]
-        slack = 1e-3 * self.stds.amax(-1)
-        low, high = parts.amin(-1) - slack, parts.amax(-1) + slack
-        return invert_cdf(self.cdf, lambda y: self.log_prob(y).exp(), q, low, high)
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        levels = value.to(self.means).expand(shape).reshape(-1, self.batch_shape.numel())
+        parts = _Columns(self)
+        return torch.stack([parts.quantile(q) for q in levels]).reshape(shape)
 
     @property
     def mode(self) -> Tensor:
-        """The highest peak, by mean-shift ascent from every component mean (Carreira-Perpinan 2000)."""
-        y = self.means
-        w, precision = self.log_weights, self.stds**-2
-        for _ in range(25):
-            u = (y[..., None] - self.means[..., None, :]) / self.stds[..., None, :]
-            pull = torch.softmax((w - self.stds.log())[..., None, :] - 0.5 * u * u, -1) * precision[..., None, :]
-            y = (pull * self.means[..., None, :]).sum(-1) / pull.sum(-1)
-        u = (y[..., None] - self.means[..., None, :]) / self.stds[..., None, :]
-        height = torch.logsumexp((w - self.stds.log())[..., None, :] - 0.5 * u * u, -1)
-        return y.gather(-1, height.argmax(-1, keepdim=True))[..., 0]
+        """The highest peak: ascent from the component mean at which the density is highest."""
+        return _Columns(self).mode().reshape(self.batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -140,6 +131,74 @@ class GaussianMixture(Distribution):
     def components(self, part: slice | Tensor) -> GaussianMixture:
         """The mixture of some components alone, renormalised."""
         return GaussianMixture(self.log_weights[..., part], self.means[..., part], self.stds[..., part])
+
+
+class _Columns:
+    """Root searches over many mixtures at once. Components come first, so that sums over them run along memory."""
+
+    def __init__(self, mixture: GaussianMixture) -> None:
+        k = mixture.means.shape[-1]
+        self.w, self.mu, self.sigma = (
+            t.reshape(-1, k).T.contiguous() for t in (mixture.weights, mixture.means, mixture.stds)
+        )
+
+    def _take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.w[:, rows], self.mu[:, rows], self.sigma[:, rows]
+
+    def quantile(self, q: Tensor) -> Tensor:
+        """Solve F(y) = q for each object (N,): Newton within a bracket, on the rows not yet solved."""
+        z = torch.special.ndtri(q)
+        mean = (self.w * self.mu).sum(0)
+        std = (self.w * (self.sigma**2 + (self.mu - mean) ** 2)).sum(0).sqrt()
+        ends = self.mu + self.sigma * z
+        slack = 1e-3 * self.sigma.amax(0)
+        low, high = ends.amin(0) - slack, ends.amax(0) + slack
+        y = torch.minimum(torch.maximum(mean + std * z, low), high)
+        # Levels 0 and 1 lie at infinity; NaN parameters stay NaN.
+        rows = torch.nonzero(torch.isfinite(z) & ~torch.isnan(mean))[:, 0]
+        y = torch.where(torch.isinf(z), z, y)
+        for _ in range(15):
+            if not len(rows):
+                break
+            state = (y[rows], low[rows], high[rows])
+            solved, y[rows], low[rows], high[rows] = self._newton(*self._take(rows), q[rows], *state)
+            rows = rows[~solved]
+        return y
+
+    @staticmethod
+    def _newton(
+        w: Tensor, mu: Tensor, sigma: Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, steps: int = 4
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        eps = torch.finfo(y.dtype).eps
+        height, inverse = w / sigma / _SQRT_2PI, 1 / sigma
+        for _ in range(steps):
+            u = (y - mu) * inverse
+            error = 0.5 + 0.5 * (w * torch.erf(u * math.sqrt(0.5))).sum(0) - q
+            density = (height * torch.exp(-0.5 * u * u)).sum(0)
+            low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
+            step = error / density.clamp_min(torch.finfo(y.dtype).tiny)
+            newton = y - step
+            inside = (newton > low) & (newton < high)
+            exact = error.abs() <= 4 * eps  # a step from here may leave the bracket by a rounding error
+            y = torch.where(exact, y, torch.where(inside, newton, 0.5 * (low + high)))
+        small = 4 * eps * (1 + y.abs())
+        return exact | (inside & (step.abs() <= small)) | (high - low <= small), y, low, high
+
+    def mode(self) -> Tensor:
+        """Mean-shift steps (Carreira-Perpinan 2000), Newton's where the density is concave."""
+        height, inverse = self.w / self.sigma, 1 / self.sigma
+        starts = torch.stack([(height * torch.exp(-0.5 * ((m - self.mu) * inverse) ** 2)).sum(0) for m in self.mu])
+        y = self.mu.gather(0, starts.argmax(0, keepdim=True))[0]
+        smallest = self.sigma.amin(0)
+        for _ in range(10):
+            u = (y - self.mu) * inverse
+            bell = height * torch.exp(-0.5 * u * u) * inverse
+            slope, weight = -(bell * u).sum(0), (bell * inverse).sum(0)
+            curve = (bell * inverse * (u * u - 1)).sum(0)
+            newton = -slope / curve
+            concave = (curve < 0) & (newton.abs() < smallest)
+            y = y + torch.where(concave, newton, slope / weight)
+        return y
 
 
 class Average(Distribution):

@@ -151,7 +151,9 @@ class _State:
         self.config, self.run = config, run
         self.objective = _Objective(model, loss)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         self.averaged = AveragedModel(model, multi_avg_fn=self._average)
         self.epoch, self.step, self.stopped = 0, 0, False

@@ -42,6 +42,10 @@ class Head(nn.Module):
         """Mean negative log-likelihood of the targets, in nats per object."""
         return -self(features).log_prob(target).mean()
 
+    def draw(self, features: Tensor, n: int) -> Tensor:
+        """Targets drawn from the density, in the form ``loss`` takes: (n, N, ...) for distillation."""
+        return self(features).sample(torch.Size((n,)))
+
     def fit_target(self, target: Tensor) -> Head:
         """Learn the scaling of the target from the training targets; heads without one do nothing."""
         return self
@@ -126,6 +130,10 @@ class Categorical(Head):
         """Cross-entropy; soft targets are rows that sum to one."""
         target = target if target.dim() == features.dim() else target.long()
         return F.cross_entropy(features, target)
+
+    def draw(self, features: Tensor, n: int) -> Tensor:
+        """The class probabilities themselves: soft labels carry all that any number of draws would."""
+        return features.softmax(-1)
 
 
 class Bernoulli(Head):
@@ -217,6 +225,14 @@ class ClassMixture(Head):
         term = logw - 0.5 * ((y - means) / stds) ** 2 - stds.log() - 0.5 * math.log(2 * math.pi)
         return -torch.logsumexp(term.masked_fill(~allowed, -torch.inf), -1).mean()
 
+    def draw(self, features: Tensor, n: int) -> Tensor:
+        """Scalars and their classes (n, N, 2)."""
+        logw, means, stds = self.parameters_of(features)
+        k = CategoricalDistribution(logits=logw, validate_args=False).sample((n,))
+        pick = [t.expand(n, *t.shape).gather(-1, k[..., None])[..., 0] for t in (means, stds)]
+        y = pick[0] + pick[1] * torch.randn_like(pick[0])
+        return torch.stack([y, (k // self.components).to(y)], -1)
+
     def class_probabilities(self, density: GaussianMixtureDistribution) -> Tensor:
         """p(c | x) (..., classes); any number of ensemble members may have been averaged."""
         w = density.weights
@@ -254,6 +270,13 @@ class Ensemble(Head):
         """Mean of the members' losses: each is fitted alone, the average is taken when asked."""
         losses = [m.loss(f, target) for m, f in zip(self.members, self.split(features))]
         return torch.stack(losses).mean()
+
+    def draw(self, features: Tensor, n: int) -> Tensor:
+        """Each member gives every len(members)-th target, so that all are heard in every step."""
+        draws = [m.draw(f, -(-n // len(self.members))) for m, f in zip(self.members, self.split(features))]
+        if isinstance(self.members[0], Categorical):
+            return torch.stack(draws).mean(0)
+        return torch.cat(draws)
 
     def fit_target(self, target: Tensor) -> Head:
         for member in self.members:

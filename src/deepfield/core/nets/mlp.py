@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class Standardise(nn.Module):
     """Shift and scale each feature; a NaN becomes zero and lights that feature's mask.
 
-    Input (N, F), output (N, 2F): standardised values, then masks (1 where missing).
+    Input (N, F), output (N, F + M): standardised values, then the masks (1 where missing) of the first M
+    features; ``masked`` is M, all of them unless features go missing together.
 
     Examples
     --------
@@ -18,8 +19,10 @@ class Standardise(nn.Module):
     [[1.0, 0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(self, n_features: int, masked: int | None = None) -> None:
         super().__init__()
+        self.masked = n_features if masked is None else masked
+        self.n_out = n_features + self.masked
         self.register_buffer("shift", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
@@ -38,7 +41,7 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         missing = torch.isnan(x)
         value = torch.where(missing, torch.zeros_like(x), (x - self.shift) / self.scale)
-        return torch.cat([value.clamp(-10, 10), missing.to(x.dtype)], -1)
+        return torch.cat([value.clamp(-10, 10), missing[..., : self.masked].to(x.dtype)], -1)
 
 
 class ResidualMLP(nn.Module):
@@ -52,6 +55,8 @@ class ResidualMLP(nn.Module):
         Width of the hidden layers, number of residual blocks of two layers each.
     dropout : float
         Between the layers of a block.
+    masked : int, optional
+        The first so many features carry a mask; all of them by default.
 
     Examples
     --------
@@ -60,10 +65,19 @@ class ResidualMLP(nn.Module):
     torch.Size([4, 3])
     """
 
-    def __init__(self, n_in: int, n_out: int, *, width: int = 96, blocks: int = 2, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        width: int = 96,
+        blocks: int = 2,
+        dropout: float = 0.0,
+        masked: int | None = None,
+    ) -> None:
         super().__init__()
-        self.standardise = Standardise(n_in)
-        self.embed = nn.Linear(2 * n_in, width)
+        self.standardise = Standardise(n_in, masked)
+        self.embed = nn.Linear(self.standardise.n_out, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)

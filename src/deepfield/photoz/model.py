@@ -1,0 +1,290 @@
+"""The photometric-redshift model: q(z | fluxes and errors), its configuration and its raw input."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepfield.core.calibrators import Conformal, PITMap
+from deepfield.core.errors import DeepfieldError, ModelError
+from deepfield.core.flow import Flow
+from deepfield.core.heads import ClassMixture, GaussianMixture, Head
+from deepfield.core.model import Model, ensemble
+from deepfield.core.nets import ResidualMLP
+from deepfield.core.prediction import Prediction
+from deepfield.core.store import Saved, load, restore, save
+from deepfield.core.table import Table
+from deepfield.data.photometry import photometry
+
+ESTIMATORS = ("mixture", "flow", "point")
+
+
+@dataclass(frozen=True)
+class PhotozConfig:
+    """What a photo-z model is, and how it is trained.
+
+    Parameters
+    ----------
+    bands : tuple of str
+        Bands from blue to red; empty takes all that the catalogue has.
+    target : str
+        Column with the spectroscopic redshift.
+    estimator : str
+        "mixture" (a mixture density network), "flow" (a normalising flow) or "point" (regression with one
+        width for all objects).
+    members : int
+        Networks trained together and averaged as densities.
+    distil : bool
+        Whether the ensemble is distilled into one net, which is then the model that is saved.
+    components : int
+        Gaussians in each member's mixture.
+    width, blocks : int
+        Size of each member.
+    epochs : int
+        Most passes over the training rows; training stops earlier if held-out rows say so.
+    batch : int
+        Rows in a step.
+    learning_rate, weight_decay, dropout : float
+        Of the optimiser and the network.
+    noise : float
+        Photometric noise added afresh in every step, in units of each flux's own error.
+    validation, calibration : float
+        Shares of the rows kept from training: to stop in time, and to calibrate.
+    classes : str
+        Column with a class (GALAXY, QSO); each class then has its probability and its own density.
+    seed : int
+        Of everything random.
+    """
+
+    bands: tuple[str, ...] = ()
+    target: str = "z_spec"
+    estimator: str = "mixture"
+    members: int = 5
+    distil: bool = True
+    components: int = 6
+    width: int = 96
+    blocks: int = 1
+    epochs: int = 40
+    batch: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.2
+    dropout: float = 0.0
+    noise: float = 0.0
+    validation: float = 0.1
+    calibration: float = 0.15
+    classes: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise DeepfieldError(f"estimator '{self.estimator}' is not one of {', '.join(ESTIMATORS)}")
+        for name in ("members", "components", "width", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise DeepfieldError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (0 < self.validation < 1 and 0 <= self.calibration < 1 and self.validation + self.calibration < 0.9):
+            raise DeepfieldError(
+                f"validation ({self.validation}) and calibration ({self.calibration}) are shares of the rows "
+                "and must leave some to train on"
+            )
+        if self.classes and self.estimator != "mixture":
+            raise DeepfieldError("classes need the estimator 'mixture': each class has its own mixture")
+
+
+class PhotometryFeatures(nn.Module):
+    """Fluxes and errors (N, 2B) to asinh magnitudes, all colours and log errors; NaN where a band is missing.
+
+    asinh magnitudes (Lupton, Gunn & Szalay 1999) stay finite and well-behaved at zero and negative flux:
+    m = -2.5/ln 10 [asinh(f / 2b) + ln b], with the softening b of each band learned from its errors. The order
+    of features is magnitudes (B), colours of all pairs (B (B - 1) / 2), log errors (B).
+
+    Examples
+    --------
+    >>> PhotometryFeatures(3)(torch.ones(2, 6)).shape
+    torch.Size([2, 9])
+    """
+
+    def __init__(self, n_bands: int) -> None:
+        super().__init__()
+        self.n_bands = n_bands
+        blue, red = np.triu_indices(n_bands, 1)
+        self.n_features = 2 * n_bands + len(blue)
+        self.register_buffer("blue", torch.as_tensor(blue), persistent=False)
+        self.register_buffer("red", torch.as_tensor(red), persistent=False)
+        self.register_buffer("softening", torch.ones(n_bands))
+        self.register_buffer("limit", torch.ones(n_bands))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> PhotometryFeatures:
+        """Learn softenings and limiting errors from training photometry (N, 2B)."""
+        flux, error = x.double().chunk(2, -1)
+        known = torch.where(error > 0, error, torch.nan)
+        # Without errors, a thousandth of the median flux: the magnitudes are then Pogson's, but for zero flux.
+        instead = 1e-3 * torch.nanmedian(flux.abs().where(flux != 0, torch.nan), 0).values
+        faint = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.25) for c in known.T])
+        largest = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.75) for c in known.T])
+        self.softening.copy_((1.042 * faint).where(faint.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
+        self.limit.copy_(largest.where(largest.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        flux, error = x.chunk(2, -1)
+        # A non-detection whose limit nobody gave takes the survey's usual one.
+        error = torch.where(torch.isnan(error) & (flux == 0), self.limit, error)
+        u = 0.5 * flux / self.softening
+        magnitude = -(2.5 / math.log(10)) * (torch.asinh(u) + torch.log(self.softening))
+        colours = magnitude[..., self.blue] - magnitude[..., self.red]
+        return torch.cat([magnitude, colours, torch.log(error / self.softening)], -1)
+
+
+def encode(table: Table, bands: tuple[str, ...]) -> Tensor:
+    """Raw model input (N, 2B), float32: fluxes then their errors in nJy, NaN where a band is missing."""
+    flux, error = photometry(table, bands)
+    return torch.from_numpy(np.concatenate([flux, error], 1).astype(np.float32))
+
+
+def _head(config: PhotozConfig, n_classes: int) -> Head:
+    if config.estimator == "point":
+        return GaussianMixture(1, shared_width=True)
+    if config.estimator == "flow":
+        return Flow(1, context=32)
+    return ClassMixture(n_classes, config.components) if n_classes else GaussianMixture(config.components)
+
+
+def build(config: PhotozConfig, *, members: int | None = None, n_classes: int = 0) -> Model:
+    """The untrained model: ``members`` nets (the configured number by default), one head each."""
+
+    def member(k: int) -> Model:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed * 1009 + k)
+            head, features = _head(config, n_classes), PhotometryFeatures(len(config.bands))
+            mlp = ResidualMLP(
+                features.n_features,
+                head.n_features,
+                width=config.width,
+                blocks=config.blocks,
+                dropout=config.dropout,
+                masked=len(config.bands),
+            )
+            return Model(nn.Sequential(features, mlp), head)
+
+    return ensemble([member(k) for k in range(members or config.members)])
+
+
+@dataclass
+class PhotozModel:
+    """A trained model with its calibration: what is saved, loaded and asked.
+
+    Parameters
+    ----------
+    config : PhotozConfig
+    model : Model
+    members : int
+        Nets inside ``model`` (1 after distillation).
+    labels : tuple of str
+        Class names, where the model tells classes apart.
+    missing : tuple of str
+        Bands that were missing in some training rows, hence may be missing later.
+    reference : str
+        Band whose magnitude makes the calibration groups.
+    card : dict
+        Training data, metrics, versions.
+    """
+
+    config: PhotozConfig
+    model: Model
+    members: int
+    labels: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    reference: str = ""
+    pit_map: PITMap | None = None
+    conformal: Conformal | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """From blue to red."""
+        return self.config.bands
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder."""
+        config = {
+            "photoz": asdict(self.config),
+            "members": self.members,
+            "labels": list(self.labels),
+            "missing": list(self.missing),
+            "reference": self.reference,
+            "pit_map": None if self.pit_map is None else self.pit_map.to_dict(),
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
+        }
+        save(folder, Saved("photoz", config, self.model.state_dict(), self.card))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> PhotozModel:
+        """Read a model folder; ModelError with a clear message if it is not whole."""
+        saved = load(folder, domain="photoz")
+        try:
+            raw = dict(saved.config["photoz"])
+            known = {f.name for f in fields(PhotozConfig)}
+            if unknown := set(raw) - known:
+                raise ModelError(f"{folder} has settings this version does not know: {', '.join(sorted(unknown))}")
+            config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
+            members, labels = int(saved.config["members"]), tuple(saved.config["labels"])
+            if not 1 <= members <= 1000 or max(config.width, config.components) > 65_536 or config.blocks > 1000:
+                raise ModelError(f"{folder} asks for a net of absurd size")
+            model = build(config, members=members, n_classes=len(labels))
+            pit_map, conformal = saved.config["pit_map"], saved.config["conformal"]
+            loaded = cls(
+                config,
+                model,
+                members,
+                labels,
+                tuple(saved.config["missing"]),
+                str(saved.config["reference"]),
+                None if pit_map is None else PITMap.from_dict(pit_map),
+                None if conformal is None else Conformal.from_dict(conformal),
+                saved.card,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"the configuration in {folder} is damaged: {error}") from None
+        restore(model, saved.weights)
+        model.eval()
+        return loaded
+
+    def reasons(self, x: Tensor) -> NDArray[np.str_]:
+        """Why each row of raw input (N, 2B) cannot be served; empty where it can."""
+        flux, error = x.numpy()[:, : len(self.bands)], x.numpy()[:, len(self.bands) :]
+        why = np.full(len(flux), "", dtype="U64")
+        for b, band in enumerate(self.bands):
+            if band not in self.missing:
+                why[np.isnan(flux[:, b])] = f"band {band} is missing, as in no training row"
+            why[np.isinf(flux[:, b]) | ~((error[:, b] > 0) | np.isnan(error[:, b]))] = f"flux or error of {band} absurd"
+        why[np.isnan(flux).all(1)] = "no band is measured"
+        return why
+
+    def predict_raw(self, x: Tensor) -> tuple[Prediction, NDArray[np.str_]]:
+        """Densities of raw input (N, 2B), and the reason for each row that is NaN."""
+        why = self.reasons(x)
+        prediction = self.model.predict(x)
+        prediction.features[torch.from_numpy(why != "")] = torch.nan
+        group = None
+        if self.conformal is not None:
+            group = self.conformal.group(self.reference_magnitude(x))
+        served = Prediction(
+            self.model.head, prediction.features, pit_map=self.pit_map, conformal=self.conformal, group=group
+        )
+        return served, why
+
+    def reference_magnitude(self, x: Tensor) -> NDArray[np.float64]:
+        """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""
+        flux = x[:, self.bands.index(self.reference)].double().numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(flux <= 0, np.inf, 31.4 - 2.5 * np.log10(flux))

@@ -1,0 +1,183 @@
+"""Training a photo-z model: members together, distilled into one net, calibrated on rows of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import deepfield
+from deepfield.core.batches import Batches
+from deepfield.core.distil import distil
+from deepfield.core.errors import TableError
+from deepfield.core.fit import FitConfig, fit
+from deepfield.core.heads import Ensemble
+from deepfield.core.model import Model
+from deepfield.core.table import Table
+from deepfield.data.photometry import available_bands
+from deepfield.photoz.model import PhotozConfig, PhotozModel, build, encode
+from deepfield.trust.calibration import fit_conformal
+
+log = logging.getLogger("deepfield")
+_FEWEST_ROWS = 100
+
+
+def train(
+    table: Table,
+    config: PhotozConfig | None = None,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **overrides: Any,
+) -> PhotozModel:
+    """Fit p(z | photometry) to a catalogue with spectroscopic redshifts.
+
+    Rows without a usable redshift or any photometry are left out with a message; rows with missing bands or
+    non-detections are trained on. A share of the rows stops the training in time, another calibrates.
+
+    Parameters
+    ----------
+    table : Table
+        From :func:`deepfield.photoz.read` or :func:`deepfield.photoz.simulate`.
+    config : PhotozConfig, optional
+        Single fields may be given as keywords instead: ``train(table, members=1, seed=3)``.
+    checkpoint : path, optional
+        Folder for checkpoints; a killed training goes on from there.
+    progress : bool
+        Whether to draw progress bars.
+
+    Raises
+    ------
+    TableError
+        If bands or redshifts are missing, or fewer than 100 rows are usable.
+    """
+    config = replace(config or PhotozConfig(), **overrides)
+    config = replace(config, bands=config.bands or available_bands(table))
+    x, y, labels, used = _rows(table, config)
+    rng = np.random.default_rng(config.seed)
+    order = torch.from_numpy(rng.permutation(len(x)))
+    n_val, n_cal = round(config.validation * len(x)), round(config.calibration * len(x))
+    val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
+
+    folder = Path(checkpoint) if checkpoint else None
+    batches = [_batches(x, y, fitted, config, seed=config.seed), _batches(x, y, val, config, seed=None)]
+    teacher = prepare(build(config, n_classes=len(labels)), x[fitted], y[fitted])
+    history = {"members": asdict(fit(teacher, *batches, _recipe(config), **_watch(folder, "members", progress)))}
+    model, members = teacher, config.members
+    if config.distil and config.members > 1:
+        model, members = prepare(build(config, members=1, n_classes=len(labels)), x[fitted], y[fitted]), 1
+        first = teacher.net.nets[0].state_dict(), teacher.head.members[0].state_dict()  # type: ignore[union-attr,index]
+        model.net.load_state_dict(first[0])
+        model.head.load_state_dict(first[1])
+        recipe = _recipe(config, student=True)
+        history["student"] = asdict(distil(teacher, model, *batches, recipe, **_watch(folder, "student", progress)))
+    gaps = x[:, : len(config.bands)].isnan().any(0)
+    result = PhotozModel(
+        config,
+        model,
+        members,
+        labels,
+        missing=tuple(b for b, gap in zip(config.bands, gaps.tolist()) if gap),
+        reference=_reference(config.bands),
+    )
+    if n_cal:
+        prediction, _ = result.predict_raw(x[cal])
+        result.conformal = fit_conformal(
+            prediction.cdf(y[cal, 0].numpy()), result.reference_magnitude(x[cal]), name=f"mag_{result.reference}"
+        )
+    held_out = {"members": teacher, "student": model} if members == 1 and config.members > 1 else {"model": teacher}
+    result.card = {
+        "data": {"rows": len(table), "used": len(x), "sha256": table.digest()},
+        "split": {"train": len(fitted), "validation": n_val, "calibration": n_cal, "seed": config.seed},
+        "validation_nll": {name: float(_nll(m, x[val], y[val])) for name, m in held_out.items()},
+        "history": history,
+        "versions": {"deepfield": deepfield.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "redshift_range": [float(y[:, 0].min()), float(y[:, 0].max())],
+    }
+    log.info("trained on %s of %s rows (%s)", len(fitted), len(table), used)
+    return result
+
+
+def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
+    """Input, target (N, 1 or 2) and class names of the usable rows."""
+    x = encode(table, config.bands)
+    z = np.asarray(table.column(config.target), dtype=np.float64)
+    good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
+    note = f"{len(z) - good.sum()} rows without a redshift between -0.1 and 20 or without photometry left out"
+    if good.sum() < len(z):
+        log.warning("%s", note)
+    if good.sum() < _FEWEST_ROWS:
+        raise TableError(f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}")
+    target, labels = [z], ()
+    if config.classes:
+        names, index = np.unique(np.asarray(table[config.classes]).astype(str)[good], return_inverse=True)
+        labels = tuple(str(n) for n in names)
+        full = np.zeros(len(z))
+        full[good] = index
+        target.append(full)
+    y = torch.from_numpy(np.stack(target, 1)[good].astype(np.float32))
+    return x[torch.from_numpy(good)], y, labels, note
+
+
+def prepare(model: Model, x: Tensor, y: Tensor) -> Model:
+    """Tell features, scaling and head of every member what the training data look like."""
+    nets = model.net.nets if isinstance(model.head, Ensemble) else [model.net]  # type: ignore[union-attr]
+    for net in nets:
+        features, mlp = net  # type: ignore[misc]
+        mlp.standardise.fit(features.fit(x)(x))
+    model.head.fit_target(y if y.shape[1] > 1 else y[:, 0])
+    return model
+
+
+def _batches(x: Tensor, y: Tensor, rows: Tensor, config: PhotozConfig, *, seed: int | None) -> Batches:
+    target = y[rows] if y.shape[1] > 1 else y[rows, 0]
+    size = config.batch if seed is not None else 8192
+    jitter = _Noise(config.noise) if config.noise and seed is not None else None
+    return Batches(x[rows], target, size=size, seed=seed, augment=jitter)
+
+
+class _Noise:
+    """Photometric noise drawn afresh, in units of each flux's error."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        flux, error = x.chunk(2, -1)
+        draw = torch.randn(flux.shape, generator=generator) * self.scale * error.nan_to_num(0.0)
+        return torch.cat([flux + draw, error], -1), y
+
+
+def _recipe(config: PhotozConfig, *, student: bool = False) -> FitConfig:
+    return FitConfig(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate * (0.5 if student else 1),
+        weight_decay=config.weight_decay,
+        patience=max(10, config.epochs // 3),
+        seed=config.seed,
+        average=0.99,
+    )
+
+
+def _watch(folder: Path | None, stage: str, progress: bool) -> dict[str, Any]:
+    return {
+        "checkpoint": None if folder is None else folder / f"{stage}.ckpt",
+        "progress": f"{stage:<8}" if progress else False,
+    }
+
+
+def _nll(model: Model, x: Tensor, y: Tensor) -> NDArray[np.float64]:
+    return -model.predict(x).log_prob(y[:, 0].numpy()).mean()
+
+
+def _reference(bands: tuple[str, ...]) -> str:
+    """The band that magnitude cuts are usually made in: i, else r, else the middle one."""
+    return next((b for b in ("i", "r", "vis") if b in bands), bands[len(bands) // 2])
