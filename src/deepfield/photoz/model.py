@@ -83,6 +83,8 @@ class PhotozConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # "u,g,r" is how a command line says it.
+        object.__setattr__(self, "bands", tuple(b for part in self.bands for b in part.split(",") if b))
         if self.estimator not in ESTIMATORS:
             raise DeepfieldError(f"estimator '{self.estimator}' is not one of {', '.join(ESTIMATORS)}")
         for name in ("members", "components", "width", "epochs", "batch"):
@@ -212,9 +214,9 @@ class PhotozModel:
         """From blue to red."""
         return self.config.bands
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model folder."""
-        config = {
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as plain JSON."""
+        return {
             "photoz": asdict(self.config),
             "members": self.members,
             "labels": list(self.labels),
@@ -223,65 +225,85 @@ class PhotozModel:
             "pit_map": None if self.pit_map is None else self.pit_map.to_dict(),
             "conformal": None if self.conformal is None else self.conformal.to_dict(),
         }
-        save(folder, Saved("photoz", config, self.model.state_dict(), self.card))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder."""
+        save(folder, Saved("photoz", self.describe(), self.model.state_dict(), self.card))
+
+    @classmethod
+    def rebuild(cls, described: dict[str, Any], card: dict[str, Any], *, model: Any = None) -> PhotozModel:
+        """The inverse of :meth:`describe`; ``model`` stands in for the net that would be built.
+
+        Raises
+        ------
+        ModelError
+            If the description is damaged, absurd or from a newer version.
+        """
+        try:
+            raw = dict(described["photoz"])
+            if unknown := set(raw) - {f.name for f in fields(PhotozConfig)}:
+                raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
+            config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
+            members, labels = int(described["members"]), tuple(described["labels"])
+            sizes = (members, config.width, config.components, config.blocks, len(config.bands), len(labels) + 1)
+            if not all(1 <= size <= 4096 for size in sizes):
+                raise ModelError("the model asks for a net of absurd size")
+            pit_map, conformal = described["pit_map"], described["conformal"]
+            rebuilt = cls(
+                config,
+                build(config, members=members, n_classes=len(labels)) if model is None else model,
+                members,
+                labels,
+                tuple(described["missing"]),
+                str(described["reference"]),
+                None if pit_map is None else PITMap.from_dict(pit_map),
+                None if conformal is None else Conformal.from_dict(conformal),
+                card,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"the model's configuration is damaged: {error}") from None
+        if rebuilt.reference not in rebuilt.bands:
+            raise ModelError(f"the model's reference band '{rebuilt.reference}' is none of its bands")
+        return rebuilt
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PhotozModel:
         """Read a model folder; ModelError with a clear message if it is not whole."""
         saved = load(folder, domain="photoz")
-        try:
-            raw = dict(saved.config["photoz"])
-            known = {f.name for f in fields(PhotozConfig)}
-            if unknown := set(raw) - known:
-                raise ModelError(f"{folder} has settings this version does not know: {', '.join(sorted(unknown))}")
-            config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
-            members, labels = int(saved.config["members"]), tuple(saved.config["labels"])
-            if not 1 <= members <= 1000 or max(config.width, config.components) > 65_536 or config.blocks > 1000:
-                raise ModelError(f"{folder} asks for a net of absurd size")
-            model = build(config, members=members, n_classes=len(labels))
-            pit_map, conformal = saved.config["pit_map"], saved.config["conformal"]
-            loaded = cls(
-                config,
-                model,
-                members,
-                labels,
-                tuple(saved.config["missing"]),
-                str(saved.config["reference"]),
-                None if pit_map is None else PITMap.from_dict(pit_map),
-                None if conformal is None else Conformal.from_dict(conformal),
-                saved.card,
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(f"the configuration in {folder} is damaged: {error}") from None
-        restore(model, saved.weights)
-        model.eval()
+        loaded = cls.rebuild(saved.config, saved.card)
+        restore(loaded.model, saved.weights)
+        loaded.model.eval()
         return loaded
 
-    def reasons(self, x: Tensor) -> NDArray[np.str_]:
-        """Why each row of raw input (N, 2B) cannot be served; empty where it can."""
-        flux, error = x.numpy()[:, : len(self.bands)], x.numpy()[:, len(self.bands) :]
-        why = np.full(len(flux), "", dtype="U64")
+    @property
+    def reason_texts(self) -> list[str]:
+        """What the codes of :meth:`reasons` mean."""
+        missing = [f"band {b} is missing, as in no training row" for b in self.bands]
+        return ["", "no band is measured", *missing, *[f"flux or error of {b} is absurd" for b in self.bands]]
+
+    def reasons(self, x: Tensor) -> NDArray[np.int8]:
+        """Why each row of raw input (N, 2B) cannot be served, as codes; 0 where it can."""
+        n = len(self.bands)
+        flux, error = x[:, :n], x[:, n:]
+        gap = torch.isnan(flux)
+        why = torch.zeros(len(x), dtype=torch.int8)
         for b, band in enumerate(self.bands):
             if band not in self.missing:
-                why[np.isnan(flux[:, b])] = f"band {band} is missing, as in no training row"
-            why[np.isinf(flux[:, b]) | ~((error[:, b] > 0) | np.isnan(error[:, b]))] = f"flux or error of {band} absurd"
-        why[np.isnan(flux).all(1)] = "no band is measured"
-        return why
+                why[gap[:, b]] = 2 + b
+            why[torch.isinf(flux[:, b]) | torch.isinf(error[:, b]) | (error[:, b] <= 0)] = 2 + n + b
+        why[gap.all(1)] = 1
+        return why.numpy()
 
-    def predict_raw(self, x: Tensor) -> tuple[Prediction, NDArray[np.str_]]:
-        """Densities of raw input (N, 2B), and the reason for each row that is NaN."""
+    def predict_raw(self, x: Tensor, *, dtype: torch.dtype = torch.float64) -> tuple[Prediction, NDArray[np.int8]]:
+        """Densities of raw input (N, 2B), and a code from :meth:`reasons` for each row, NaN where it is not 0."""
         why = self.reasons(x)
         prediction = self.model.predict(x)
-        prediction.features[torch.from_numpy(why != "")] = torch.nan
-        group = None
-        if self.conformal is not None:
-            group = self.conformal.group(self.reference_magnitude(x))
-        served = Prediction(
-            self.model.head, prediction.features, pit_map=self.pit_map, conformal=self.conformal, group=group
-        )
-        return served, why
+        prediction.features[torch.from_numpy(why != 0)] = torch.nan
+        group = None if self.conformal is None else self.conformal.group(self.reference_magnitude(x))
+        options = {"pit_map": self.pit_map, "conformal": self.conformal, "group": group, "dtype": dtype}
+        return Prediction(prediction.head, prediction.features, **options), why
 
     def reference_magnitude(self, x: Tensor) -> NDArray[np.float64]:
         """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""

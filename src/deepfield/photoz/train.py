@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from deepfield.core.fit import FitConfig, fit
 from deepfield.core.heads import Ensemble
 from deepfield.core.model import Model
 from deepfield.core.table import Table
-from deepfield.data.photometry import available_bands
+from deepfield.data.photometry import bands_of
 from deepfield.photoz.model import PhotozConfig, PhotozModel, build, encode
 from deepfield.trust.calibration import fit_conformal
 
@@ -60,7 +61,7 @@ def train(
         If bands or redshifts are missing, or fewer than 100 rows are usable.
     """
     config = replace(config or PhotozConfig(), **overrides)
-    config = replace(config, bands=config.bands or available_bands(table))
+    config = replace(config, bands=config.bands or bands_of(table))
     x, y, labels, used = _rows(table, config)
     rng = np.random.default_rng(config.seed)
     order = torch.from_numpy(rng.permutation(len(x)))
@@ -109,7 +110,7 @@ def train(
 def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
     """Input, target (N, 1 or 2) and class names of the usable rows."""
     x = encode(table, config.bands)
-    z = np.asarray(table.column(config.target), dtype=np.float64)
+    z = redshifts(table, config.target)
     good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
     note = f"{len(z) - good.sum()} rows without a redshift between -0.1 and 20 or without photometry left out"
     if good.sum() < len(z):
@@ -125,6 +126,27 @@ def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str
         target.append(full)
     y = torch.from_numpy(np.stack(target, 1)[good].astype(np.float32))
     return x[torch.from_numpy(good)], y, labels, note
+
+
+def redshifts(table: Table, target: str) -> NDArray[np.float64]:
+    """The spectroscopic redshifts (N,); ``read`` has renamed the target column to z_spec."""
+    return table.column("z_spec" if target not in table.colnames and "z_spec" in table.colnames else target)
+
+
+def quickly(config: PhotozConfig) -> PhotozConfig:
+    """The configuration with one network and half the epochs."""
+    return replace(config, members=1, distil=False, epochs=max(1, config.epochs // 2))
+
+
+def train_to_folder(table: Table, folder: str | os.PathLike[str], config: PhotozConfig) -> PhotozModel:
+    """Train and save; checkpoints lie beside ``folder`` until the model is written."""
+    target = Path(folder)
+    checkpoints = target.with_name(f".{target.name}.checkpoints")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    model = train(table, config, checkpoint=checkpoints)
+    model.save(target)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return model
 
 
 def prepare(model: Model, x: Tensor, y: Tensor) -> Model:

@@ -1,0 +1,159 @@
+"""The command line: each science brings its verbs (``<science>/commands.py``), this file brings them together.
+
+Sciences load when they are named, so that ``deepfield --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import deepfield
+from deepfield.core.errors import DeepfieldError
+
+EPILOGUE = """
+Start here:  `deepfield run photoz --out report` reads a real survey sample, trains, calibrates and writes a report.
+Then yours:  `deepfield photoz train galaxies.parquet --out model`, `deepfield photoz predict model new.parquet --out
+pz.parquet`. Every command explains itself with `--help`. Completion: `deepfield --install-completion`.
+"""
+
+app = App(
+    name="deepfield",
+    help="Survey data in, calibrated probabilities out.",
+    help_epilogue=EPILOGUE,
+    version=deepfield.__version__,
+    result_action="return_value",
+)
+app.register_install_completion_command()
+data = App(name="data", help="Real data sets: where they come from, how to get and cite them.")
+app.command(data)
+for _science in deepfield.SCIENCES:
+    app.command(f"deepfield.{_science}.commands:app", name=_science, help=deepfield.SCIENCES[_science])
+
+Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
+
+
+def show(content: dict[str, Any] | list[Any], text: str, *, as_json: bool) -> None:
+    """Print for a machine or for a person."""
+    print(json.dumps(content, indent=1) if as_json else text)
+
+
+@app.command
+def run(science: str | None = None, *, data: str = "", out: Path = Path("report"), json: Json = False) -> None:
+    """Run the main job of a science on real data and write a report; without a name, of every science.
+
+    Parameters
+    ----------
+    science
+        Which science; all of them if left out.
+    data
+        A registered data set (`deepfield data list`) in place of the science's own choice.
+    out
+        Folder for `index.html` and `report.json`, one folder per science where several run.
+    """
+    import importlib
+
+    names = [science] if science else list(deepfield.SCIENCES)
+    if unknown := [n for n in names if n not in deepfield.SCIENCES]:
+        raise DeepfieldError(f"no science '{unknown[0]}'; there are: {', '.join(deepfield.SCIENCES)}")
+    for name in names:
+        folder = out if science else out / name
+        report = importlib.import_module(f"deepfield.{name}").run(data or None, out=folder)
+        show(report, f"report: {folder / 'index.html'}", as_json=json)
+
+
+@app.command
+def export(model: Path, *, out: Path) -> None:
+    """Export a saved model to ONNX, for any runtime and language.
+
+    Parameters
+    ----------
+    model
+        A folder that a `train` command wrote.
+    out
+        The file to write, `model.onnx`.
+    """
+    import importlib
+
+    from deepfield.core.store import load
+
+    domain = load(model).domain
+    if domain not in deepfield.SCIENCES:
+        raise DeepfieldError(f"{model} is a model of '{domain}', which this deepfield does not know")
+    importlib.import_module(f"deepfield.{domain}").export(model, out)
+    print(f"written: {out}", file=sys.stderr)
+
+
+@data.command(name="list")
+def list_(*, json: Json = False) -> None:
+    """List the registered data sets."""
+    from deepfield.data import registry
+
+    sets = registry.list_datasets()
+    rows = [{"name": d.name, "here": registry.available(d.name), **d.summary()} for d in sets]
+    lines = [f"{'*' if r['here'] else ' '} {r['name']:<26} {r['rows']:>8,} rows  {r['title']}" for r in rows]
+    show(rows, "\n".join([*lines, "(* is on this machine; the others are downloaded when asked for)"]), as_json=json)
+
+
+@data.command
+def get(name: str, *, json: Json = False) -> None:
+    """Fetch a data set and print where it is."""
+    from deepfield.data import registry
+
+    paths = [str(p) for p in registry.get(name)]
+    show(paths, "\n".join(paths), as_json=json)
+
+
+@data.command
+def cite(name: str) -> None:
+    """Print how to cite a data set, and its licence."""
+    from deepfield.data import registry
+
+    print(registry.cite(name))
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        kind = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return f"deepfield: {kind}{record.getMessage()}"
+
+
+def _speak() -> None:
+    """Messages of the library and warnings go to stderr, a line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    logger = logging.getLogger("deepfield")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *_args, **_kw: logger.warning("%s", message)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; bad input gives one line on stderr and exit code 2."""
+    _speak()
+    debug = bool(os.environ.get("DEEPFIELD_DEBUG"))
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"deepfield: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
+        return 2
+    except (DeepfieldError, OSError) as error:
+        if debug:
+            raise
+        print(f"deepfield: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("deepfield: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

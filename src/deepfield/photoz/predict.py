@@ -1,0 +1,282 @@
+"""From a model and a catalogue to redshift densities, in memory or file to file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.prediction import Prediction
+from deepfield.core.store import META
+from deepfield.core.table import Table
+from deepfield.photoz.model import PhotozModel, encode
+from deepfield.photoz.read import read, read_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("deepfield")
+_ROWS = 65_536
+
+
+@dataclass
+class Counts:
+    """Rows of a prediction run, and why some of them could not be served."""
+
+    rows: int = 0
+    unserved: dict[str, int] = field(default_factory=dict)
+
+    def add(self, why: NDArray[np.int8], texts: list[str]) -> None:
+        """Count the codes of a batch; 0 means served."""
+        self.rows += len(why)
+        for code, n in enumerate(np.bincount(why, minlength=len(texts))):
+            if code and n:
+                self.unserved[texts[code]] = self.unserved.get(texts[code], 0) + int(n)
+
+    def summary(self) -> str:
+        """One line."""
+        reasons = "; ".join(f"{n:,}: {reason}" for reason, n in sorted(self.unserved.items()))
+        return f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
+
+
+def predict(model: PhotozModel, table: Table) -> Prediction:
+    """A redshift density for every row, in order; rows that cannot be served are NaN, and a warning counts them.
+
+    Parameters
+    ----------
+    model : PhotozModel
+    table : Table
+        With the model's bands, as ``photoz.read`` and ``photoz.simulate`` give it.
+
+    Raises
+    ------
+    TableError
+        If a band of the model is not in the table.
+    """
+    prediction, why = model.predict_raw(encode(table, model.bands))
+    counts = Counts()
+    counts.add(why, model.reason_texts)
+    if counts.unserved:
+        log.warning("%s", counts.summary())
+    return prediction
+
+
+def columns_of(prediction: Prediction, model: PhotozModel | None = None) -> dict[str, NDArray[Any]]:
+    """The point columns that the field's tools read: zmode, zmean, zmedian, z_lo68, z_hi68, z_std, p_<class>."""
+    low, high = prediction.interval(0.6827)
+    columns = {
+        "zmode": prediction.mode,
+        "zmean": prediction.mean,
+        "zmedian": prediction.median,
+        "z_std": prediction.std,
+        "z_lo68": low,
+        "z_hi68": high,
+    }
+    if model is not None and model.labels:
+        shares = class_probabilities(model, prediction)
+        columns |= {f"p_{label}": shares[:, c] for c, label in enumerate(model.labels)}
+    return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
+def _by_class(model: PhotozModel, values: Any) -> Any:
+    """Mixture parameters (N, members * classes * K) as (N, members, classes, K)."""
+    if not model.labels:
+        raise DeepfieldError("this model was trained without classes: train with --classes COLUMN")
+    return values.reshape(len(values), -1, len(model.labels), model.config.components)
+
+
+def class_probabilities(model: PhotozModel, prediction: Prediction) -> NDArray[np.float64]:
+    """p(class | photometry) (N, classes), in the order of ``model.labels``.
+
+    Raises
+    ------
+    DeepfieldError
+        If the model was not trained with classes.
+    """
+    return _by_class(model, prediction.distribution().weights.numpy()).sum((1, 3))
+
+
+def density_of_class(model: PhotozModel, prediction: Prediction, label: str) -> Prediction:
+    """The redshift densities p(z | photometry, class) if every object were of class ``label``."""
+    if label not in model.labels:
+        raise DeepfieldError(f"no class '{label}'; the model knows: {', '.join(model.labels) or 'none'}")
+    density = prediction.distribution()
+    parts = [_by_class(model, getattr(density, n).numpy())[:, :, model.labels.index(label)] for n in ("weights", "means", "stds")]
+    weights, means, stds = (part.reshape(len(part), -1) for part in parts)
+    return Prediction.mixture(weights / weights.sum(1, keepdims=True), means, stds)
+
+
+def predict_file(
+    model: str | os.PathLike[str],
+    catalog: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    engine: str = "torch",
+    columns: Any = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> Counts:
+    """Densities for a catalogue file, to Parquet (streamed, resumable) or to a qp HDF5 ensemble (in memory).
+
+    Parameters
+    ----------
+    model : path
+        A model folder, or an exported ``.onnx``.
+    catalog : path
+        Any format that :func:`deepfield.photoz.read` knows.
+    out : path
+        ``.parquet`` or ``.hdf5``.
+    engine : str
+        "torch" or "onnx".
+    columns
+        As for :func:`deepfield.photoz.read`.
+    workers : int
+        Threads; 0 takes one per core.
+
+    Raises
+    ------
+    DeepfieldError
+        If the ending of ``out`` is neither, or the model, the catalogue or a band is missing.
+    """
+    suffix = Path(out).suffix.lower()
+    if suffix not in (".parquet", ".hdf5", ".h5"):
+        raise DeepfieldError(f"densities are written to .parquet or .hdf5, not to '{out}'")
+    served, identity = open_model(model, engine)
+    counts = Counts()
+    if suffix == ".parquet":
+        _to_parquet(served, identity, catalog, Path(out), counts, columns, workers, progress)
+    else:
+        _to_qp(served, catalog, Path(out), counts, columns)
+    return counts
+
+
+def open_model(path: str | os.PathLike[str], engine: str = "torch") -> tuple[PhotozModel, str]:
+    """A saved model on the engine asked for, and the digest that identifies it.
+
+    Raises
+    ------
+    DeepfieldError
+        If the engine is unknown, or the model is missing or damaged.
+    """
+    source = Path(path)
+    if engine not in ("torch", "onnx"):
+        raise DeepfieldError(f"engine '{engine}' is neither 'torch' nor 'onnx'")
+    if source.suffix == ".onnx":
+        return _open_onnx(source)
+    model = PhotozModel.load(source)
+    identity = hashlib.sha256((source / META).read_bytes()).hexdigest()
+    if engine == "torch":
+        return model, identity
+    with tempfile.TemporaryDirectory() as scratch:
+        exported = Path(scratch) / "model.onnx"
+        export(model, exported)
+        return _open_onnx(exported)[0], f"onnx:{identity}"
+
+
+def _open_onnx(path: Path) -> tuple[PhotozModel, str]:
+    from deepfield.scale.onnx import OnnxMixture
+
+    runtime = OnnxMixture(path)
+    model = PhotozModel.rebuild(runtime.card.get("photoz", {}), runtime.card.get("card", {}), model=runtime)
+    return model, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def export(model: PhotozModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write a model as ONNX: fluxes and errors in nJy (N, 2B) in, weights, means and widths (N, 3K) out."""
+    from deepfield.scale import onnx
+
+    loaded = model if isinstance(model, PhotozModel) else PhotozModel.load(model)
+    card = {"photoz": loaded.describe(), "card": {k: v for k, v in loaded.card.items() if k != "history"}}
+    onnx.export(loaded.model, path, n_inputs=2 * len(loaded.bands), card=card)
+
+
+def _to_parquet(
+    served: PhotozModel,
+    identity: str,
+    catalog: Any,
+    out: Path,
+    counts: Counts,
+    columns: Any,
+    workers: int,
+    progress: bool,
+) -> None:
+    from deepfield.data.files import header
+    from deepfield.scale.stream import stream_parquet
+
+    def batches(start: int) -> Iterator[tuple[int, Table]]:
+        for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
+            yield start, table
+            start += len(table)
+
+    info = os.stat(catalog)
+    job = {"source": os.path.abspath(catalog), "size": info.st_size, "time": info.st_mtime, "model": identity}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several batches at once beat several threads on one batch
+    try:
+        stream_parquet(
+            batches,
+            lambda batch: _arrow(served, *batch),
+            out,
+            job=job,
+            total=header(catalog).rows,
+            workers=workers,
+            progress=progress,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(out).iter_batches(columns=["reason_code"]):
+        counts.add(batch.column(0).to_numpy(), served.reason_texts)
+
+
+def _arrow(served: PhotozModel, start: int, table: Table) -> pa.Table:
+    """The rows of one batch as they stand in the file."""
+    import pyarrow as pa
+
+    from deepfield.core.prediction_files import KEY, describe, feature_column
+
+    prediction, why = served.predict_raw(encode(table, served.bands), dtype=torch.float32)
+    native, rest = _native(prediction)
+    arrays: dict[str, Any] = {"object_id": _ids(table, start)}
+    arrays |= {name: pa.array(values) for name, values in columns_of(prediction, served).items()}
+    arrays["reason"] = pa.DictionaryArray.from_arrays(pa.array(why), pa.array(served.reason_texts))
+    arrays["reason_code"] = pa.array(why)
+    arrays["features"] = feature_column(native.features.numpy())
+    if rest is not None:
+        arrays["group"] = pa.array(rest)
+    return pa.table(arrays).replace_schema_metadata({KEY: describe(native)})
+
+
+def _native(prediction: Prediction) -> tuple[Prediction, NDArray[np.int64] | None]:
+    """The prediction as weights, means and widths, where it is a mixture: what other tools understand."""
+    density = prediction.distribution()
+    if not hasattr(density, "log_weights"):
+        return prediction, prediction.group
+    options = {"pit_map": prediction.pit_map, "conformal": prediction.conformal, "group": prediction.group}
+    return Prediction.mixture(density.weights, density.means, density.stds, **options), prediction.group
+
+
+def _ids(table: Table, start: int = 0) -> NDArray[Any]:
+    """The catalogue's identifiers, or row numbers."""
+    return np.asarray(table["id"]) if "id" in table.colnames else np.arange(start, start + len(table))
+
+
+def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns: Any) -> None:
+    from deepfield.photoz.export_qp import write_qp
+
+    table = read(catalog, columns=columns, bands=served.bands)
+    prediction, why = served.predict_raw(encode(table, served.bands))
+    counts.add(why, served.reason_texts)
+    extra = columns_of(prediction, served) | {"reason_code": why}
+    write_qp(prediction, out, ids=_ids(table), extra=extra)

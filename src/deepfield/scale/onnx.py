@@ -1,0 +1,118 @@
+"""Export to ONNX: raw quantities in, weights, means and widths out, in one file that any runtime serves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepfield.core.errors import DeepfieldError, ModelError
+from deepfield.core.files import atomic
+from deepfield.core.heads import Ensemble, GivenMixture
+from deepfield.core.model import Model
+from deepfield.core.optional import require
+from deepfield.core.prediction import Prediction
+
+CARD = "deepfield"
+
+
+class MixtureParameters(nn.Module):
+    """x (N, F) to (N, 3K): weights, means and widths of the mixture, the average of all members."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        heads = list(model.head.members) if isinstance(model.head, Ensemble) else [model.head]
+        if not all(hasattr(head, "parameters_of") for head in heads):
+            kind = type(heads[0]).__name__
+            raise DeepfieldError(f"only Gaussian mixtures are exported; this model's head is a {kind}")
+        self.model, self.heads = model, nn.ModuleList(heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.model.net(x)
+        parts = features.split([h.n_features for h in self.heads], -1)
+        logw, means, stds = (torch.cat(t, -1) for t in zip(*(h.parameters_of(f) for h, f in zip(self.heads, parts))))
+        return torch.cat([logw.exp() / len(self.heads), means, stds], -1)
+
+
+def export(model: Model, path: str | os.PathLike[str], *, n_inputs: int, card: dict[str, Any] | None = None) -> None:
+    """Write ``model`` as ONNX with one input "x" (rows, n_inputs) and one output "mixture" (rows, 3K).
+
+    ``card`` is kept in the file's metadata.
+
+    Raises
+    ------
+    DeepfieldError
+        If the head is no Gaussian mixture.
+    """
+    onnx = require("onnx", extra="onnx")
+    require("onnxscript", extra="onnx")
+    wrapped = MixtureParameters(model).eval()
+    example = torch.ones(8, n_inputs)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with atomic(path) as temporary, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            wrapped,
+            (example,),
+            str(temporary),
+            input_names=["x"],
+            output_names=["mixture"],
+            dynamic_shapes={"x": {0: torch.export.Dim("rows")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        graph = onnx.load(str(temporary))
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = CARD, json.dumps(card or {})
+        onnx.save(graph, str(temporary))
+
+
+class OnnxMixture:
+    """An exported model on onnxruntime.
+
+    Parameters
+    ----------
+    path : path
+        Written by :func:`export`.
+    threads : int
+        Of one call; one thread and several callers is faster for small nets.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is no exported deepfield model.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+        runtime = require("onnxruntime", extra="onnx")
+        if not Path(path).is_file():
+            raise ModelError(f"no ONNX model at {path}: the file does not exist")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self.session = runtime.InferenceSession(os.fspath(path), options, providers=runtime.get_available_providers())
+        except Exception as error:
+            raise ModelError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from None
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        try:
+            self.card: dict[str, Any] = json.loads(metadata[CARD])
+        except (KeyError, ValueError):
+            raise ModelError(f"{path} was not written by deepfield export, or its card is damaged") from None
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Rows (N, F) float32 to mixtures (N, 3K): weights, means, widths."""
+        return self.session.run(None, {"x": np.ascontiguousarray(x, dtype=np.float32)})[0]
+
+    def predict(self, x: Tensor) -> Prediction:
+        """As a :class:`deepfield.core.model.Model` does."""
+        mixture = self(x.numpy())
+        return Prediction(GivenMixture(mixture.shape[1] // 3), mixture)
