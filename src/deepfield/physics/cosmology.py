@@ -1,0 +1,79 @@
+"""Distances and volumes, for any cosmology of astropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+FULL_SKY = 4 * np.pi * (180 / np.pi) ** 2
+"""Square degrees on the sky."""
+
+
+def cosmology(given: Any = None) -> Any:
+    """Return an astropy cosmology: the one given, one named (``"Planck18"``), or flat LCDM (70, 0.3).
+
+    The default is the cosmology that the published luminosity functions were measured in.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the object has no distances.
+
+    Examples
+    --------
+    >>> cosmology().Om0
+    0.3
+    >>> cosmology("Planck18").name
+    'Planck18'
+    """
+    import astropy.cosmology as library
+
+    if given is None:
+        return library.FlatLambdaCDM(H0=70.0, Om0=0.3)
+    if isinstance(given, str):
+        if given not in library.available:
+            raise ValueError(f"no cosmology named '{given}': choose from {', '.join(library.available)}")
+        return getattr(library, given)
+    if not hasattr(given, "luminosity_distance"):
+        raise ValueError(f"an astropy cosmology or the name of one is needed, not {type(given).__name__}")
+    return given
+
+
+def luminosity_distance(z: ArrayLike, cosmo: Any = None) -> Array:
+    """Luminosity distance in Mpc at redshifts ``z`` of any shape.
+
+    Examples
+    --------
+    >>> luminosity_distance([0.5]).round(1)
+    array([2832.9])
+    """
+    return np.asarray(cosmology(cosmo).luminosity_distance(np.asarray(z, float)).to_value("Mpc"))
+
+
+def distance_modulus(z: ArrayLike, cosmo: Any = None) -> Array:
+    """Distance modulus m - M in magnitudes, 5 log10(D_L / 10 pc).
+
+    Examples
+    --------
+    >>> distance_modulus(0.5).round(3).item()
+    42.261
+    """
+    return 5 * np.log10(luminosity_distance(z, cosmo)) + 25
+
+
+def volume_element(z: ArrayLike, cosmo: Any = None) -> Array:
+    """Comoving volume per redshift and square degree, dV/dz/dOmega in Mpc^3 / deg^2.
+
+    Hogg (1999, astro-ph/9905116), equation 28.
+
+    Examples
+    --------
+    >>> volume_element(0.5).round(-2).item()
+    3555900.0
+    """
+    per_steradian = cosmology(cosmo).differential_comoving_volume(np.asarray(z, float)).to_value("Mpc3 / sr")
+    return np.asarray(per_steradian * (np.pi / 180) ** 2)
