@@ -19,9 +19,10 @@ import deepfield
 from deepfield.core.errors import DeepfieldError
 
 EPILOGUE = """
-Start here:  `deepfield run photoz --out report` reads a real survey sample, trains, calibrates and writes a report.
-Then yours:  `deepfield photoz train galaxies.parquet --out model`, `deepfield photoz predict model new.parquet --out
-pz.parquet`. Every command explains itself with `--help`. Completion: `deepfield --install-completion`.
+Start here: `deepfield run photoz --out report` reads a real survey sample, trains, calibrates and writes a report.
+
+Then yours: `deepfield photoz train galaxies.parquet --out model`, and
+`deepfield photoz predict model new.parquet --out pz.parquet`. Every command explains itself with `--help`.
 """
 
 app = App(
@@ -97,9 +98,24 @@ def list_(*, json: Json = False) -> None:
     from deepfield.data import registry
 
     sets = registry.list_datasets()
-    rows = [{"name": d.name, "here": registry.available(d.name), **d.summary()} for d in sets]
+    rows = [
+        {
+            "name": d.name,
+            "here": registry.available(d.name),
+            "title": d.title,
+            "science": d.science,
+            "rows": d.compact.rows,
+            "licence": d.licence,
+            "home": d.home,
+        }
+        for d in sets
+    ]
     lines = [f"{'*' if r['here'] else ' '} {r['name']:<26} {r['rows']:>8,} rows  {r['title']}" for r in rows]
-    show(rows, "\n".join([*lines, "(* is on this machine; the others are downloaded when asked for)"]), as_json=json)
+    show(
+        rows,
+        "\n".join([*lines, "(* is on this machine; the others are downloaded when asked for)"]),
+        as_json=json,
+    )
 
 
 @data.command

@@ -13,7 +13,7 @@ from deepfield.core.optional import require
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """"auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Device by name; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises
     ------

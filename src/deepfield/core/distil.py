@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepfield.core.fit import FitConfig, History, fit
 from deepfield.core.model import Model
@@ -57,4 +57,3 @@ class _Imitate:
         with torch.no_grad():
             target = self.teacher.to(x.device).head.draw(self.teacher.net(x), self.draws)
         return student.head.loss(student.net(x), target)
-

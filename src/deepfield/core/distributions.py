@@ -255,10 +255,15 @@ def average(parts: Sequence[Distribution]) -> Distribution:
         stacked = [torch.cat([getattr(p, name) for p in parts], -1) for name in ("log_weights", "means", "stds")]
         return GaussianMixture(*stacked)
     if all(isinstance(p, torch.distributions.Categorical) for p in parts):
-        return torch.distributions.Categorical(probs=torch.stack([p.probs for p in parts]).mean(0))
+        return torch.distributions.Categorical(probs=torch.stack([_probs(p) for p in parts]).mean(0))
     if all(isinstance(p, torch.distributions.Bernoulli) for p in parts):
-        return torch.distributions.Bernoulli(probs=torch.stack([p.probs for p in parts]).mean(0))
+        return torch.distributions.Bernoulli(probs=torch.stack([_probs(p) for p in parts]).mean(0))
     return Average(parts)
+
+
+def _probs(part: Distribution) -> Tensor:
+    assert isinstance(part, torch.distributions.Categorical | torch.distributions.Bernoulli)
+    return part.probs
 
 
 class Tabulated(Distribution):

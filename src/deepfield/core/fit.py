@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,10 @@ class History:
 class _Objective(nn.Module):
     """The loss as a forward pass, which is where data-parallel wrappers look for gradients."""
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor] | None) -> None:
+    def __init__(self, model: Any, loss: Callable[..., Tensor] | None) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model: Any = model
+        self.loss = loss
 
     def forward(self, *batch: Tensor) -> Tensor:
         return self.model.loss(*batch) if self.loss is None else self.loss(self.model, *batch)
@@ -162,7 +163,7 @@ class _State:
         self.history = History()
 
     @torch.no_grad()
-    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
         # The average starts as the plain mean and forgets only once it has a past worth keeping.
         decay = min(self.config.average, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -179,7 +180,7 @@ class _State:
         for batches in (train, validation):
             if hasattr(batches, "set_epoch"):
                 batches.set_epoch(self.epoch, run.rank, run.world)
-        length = len(train) if hasattr(train, "__len__") else None
+        length = len(train) if isinstance(train, Sized) else None
         self.module.train()
         total, count = torch.zeros((), device=run.device), 0
         with torch.random.fork_rng(devices=[]):

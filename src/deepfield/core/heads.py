@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -95,6 +96,7 @@ class GaussianMixture(_ScaledHead):
         self.n_features = (2 if shared_width else 3) * components
         self.width = nn.Parameter(torch.full((components,), _INVERSE_SOFTPLUS_ONE)) if shared_width else None
         # Components start side by side over the target's range, not on top of one another.
+        self.start: Tensor
         spread = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)
         self.register_buffer("start", spread)
 
@@ -193,7 +195,7 @@ class ClassMixture(Head):
     def __init__(self, classes: int = 2, components: int = 5, *, floor: float = 1e-3) -> None:
         super().__init__(classes=classes, components=components, floor=floor)
         self.classes, self.components = classes, components
-        self.mixtures = nn.ModuleList(GaussianMixture(components, floor=floor) for _ in range(classes))
+        self.mixtures: Any = nn.ModuleList(GaussianMixture(components, floor=floor) for _ in range(classes))
         self.n_features = classes * (1 + 3 * components)
 
     def fit_target(self, target: Tensor) -> Head:
@@ -210,7 +212,11 @@ class ClassMixture(Head):
         parts = [mixture.parameters_of(part) for mixture, part in zip(self.mixtures, rest)]
         log_class = torch.log_softmax(logits, -1)
         weights = [log_class[..., c : c + 1] + part[0] for c, part in enumerate(parts)]
-        return torch.cat(weights, -1), torch.cat([p[1] for p in parts], -1), torch.cat([p[2] for p in parts], -1)
+        return (
+            torch.cat(weights, -1),
+            torch.cat([p[1] for p in parts], -1),
+            torch.cat([p[2] for p in parts], -1),
+        )
 
     def forward(self, features: Tensor) -> GaussianMixtureDistribution:
         return GaussianMixtureDistribution(*self.parameters_of(features))
@@ -245,7 +251,7 @@ class Ensemble(Head):
 
     def __init__(self, members: list[Head]) -> None:
         super().__init__(members=[m.config for m in members])
-        self.members = nn.ModuleList(members)
+        self.members: Any = nn.ModuleList(members)
         self.n_features = sum(m.n_features for m in members)
 
     def split(self, features: Tensor) -> list[Tensor]:
@@ -307,9 +313,12 @@ class GivenTable(Head):
 
     def __init__(self, grid: Sequence[float]) -> None:
         values = [float(g) for g in grid]
-        if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:])):
-            raise ModelError(f"the grid of a density must increase and have two points or more; it has {len(values)}")
+        if len(values) < 2 or any(b <= a for a, b in pairwise(values)):
+            raise ModelError(
+                f"the grid of a density must increase and have two points or more; it has {len(values)}"
+            )
         super().__init__(grid=values)
+        self.grid: Tensor
         self.register_buffer("grid", torch.tensor(values, dtype=torch.float64))
         self.n_features = len(values)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -16,7 +18,7 @@ class Model(nn.Module):
     Parameters
     ----------
     net : nn.Module
-        x (N, ...) to features (N, head.n_features). What raw quantities need (asinh, masks, scaling) is part of it.
+        x (N, ...) to features (N, head.n_features); what raw quantities need (masks, scaling) is part of it.
     head : Head
         Features to a torch distribution in the target's own unit.
 
@@ -76,3 +78,11 @@ def ensemble(members: list[Model]) -> Model:
     if len(members) == 1:
         return members[0]
     return Model(Parallel([m.net for m in members]), Ensemble([m.head for m in members]))
+
+
+def members(model: Model) -> list[Model]:
+    """The models of an ensemble, sharing its weights; a single model is its own only member."""
+    if not isinstance(model.net, Parallel):
+        return [model]
+    heads: Any = model.head
+    return [Model(net, head) for net, head in zip(model.net.nets, heads.members)]

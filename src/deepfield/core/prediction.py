@@ -92,8 +92,14 @@ class Prediction:
         return self._with(self.features[index], None if self.group is None else self.group[index])
 
     def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Prediction:
-        options = {"pit_map": self.pit_map, "conformal": self.conformal, "dtype": self._dtype}
-        return Prediction(self.head, features, group=group, **options)  # type: ignore[arg-type]
+        return Prediction(
+            self.head,
+            features,
+            pit_map=self.pit_map,
+            conformal=self.conformal,
+            group=group,
+            dtype=self._dtype,
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Prediction]) -> Prediction:
@@ -155,10 +161,10 @@ class Prediction:
         return self._map(lambda d, _: d.mode, width=8)
 
     def quantile(self, q: ArrayLike) -> Array:
-        """Quantiles at levels between 0 and 1: (N,) for a scalar, (N, Q) for a list, (N, 1) levels row by row."""
+        """Quantiles at levels in [0, 1]: (N,) for a scalar, (N, Q) for a list; (N, 1) gives each row its own."""
         levels = np.asarray(q, dtype=float)
         if np.any((levels < 0) | (levels > 1)):
-            raise DeepfieldError(f"quantile levels lie between 0 and 1, got {q}")
+            raise DeepfieldError(f"quantile levels lie between 0 and 1, got {levels}")
         self._scalar()
         if self.pit_map is not None:
             levels = self.pit_map.inverse(levels)
@@ -229,7 +235,7 @@ class Prediction:
         return self._map(lambda d, _: d.squared_norm(), width=8)  # type: ignore[attr-defined]
 
     def sample(self, n: int, *, seed: int) -> Array:
-        """n draws per object, (N, n) or (N, n, D)."""
+        """N draws per object, (N, n) or (N, n, D)."""
         if self.pit_map is not None:
             u = np.random.default_rng(seed).uniform(size=(len(self), n))
             return np.stack([self.quantile(u[:, [j]]) for j in range(n)], 1)

@@ -14,7 +14,9 @@ app = App(
     name="photoz",
     help="Photometric redshifts: a catalogue of magnitudes in, a calibrated p(z) for every galaxy out.",
 )
-Catalog = Annotated[Path, Parameter(help="FITS, HDF5, Parquet, CSV or ECSV; columns are recognised or given by --columns.")]
+Catalog = Annotated[
+    Path, Parameter(help="FITS, HDF5, Parquet, CSV or ECSV; columns are recognised or given by --columns.")
+]
 Columns = Annotated[str, Parameter(help="Column preset (sdss, des, hsc, lsst, euclid) where the guess is wrong.")]
 Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
 
@@ -45,7 +47,10 @@ def train(
     config = config or PhotozConfig()
     table = read(catalog, columns=columns or None, bands=config.bands or None, target=config.target)
     model = train_to_folder(table, out, quickly(config) if quick else config)
-    print(f"model: {out} ({', '.join(model.bands)}; {model.card['split']['train']:,} training rows)", file=sys.stderr)
+    print(
+        f"model: {out} ({', '.join(model.bands)}; {model.card['split']['train']:,} training rows)",
+        file=sys.stderr,
+    )
 
 
 @app.command
@@ -77,11 +82,16 @@ def predict(
     from deepfield.photoz.predict import predict_file
 
     counts = predict_file(model, catalog, out, engine=engine, columns=columns or None, workers=workers)
-    print(f"{counts.rows:,} rows to {out}" + (f"; {counts.summary()}" if counts.unserved else ""), file=sys.stderr)
+    print(
+        f"{counts.rows:,} rows to {out}" + (f"; {counts.summary()}" if counts.unserved else ""),
+        file=sys.stderr,
+    )
 
 
 @app.command
-def score(pz: Path, catalog: Catalog, *, target: str = "z_spec", columns: Columns = "", json: Json = False) -> None:
+def score(
+    pz: Path, catalog: Catalog, *, target: str = "z_spec", columns: Columns = "", json: Json = False
+) -> None:
     """Compare redshift densities with spectroscopic redshifts, row by row.
 
     Parameters
@@ -102,7 +112,11 @@ def score(pz: Path, catalog: Catalog, *, target: str = "z_spec", columns: Column
 
 @app.command
 def simulate(
-    *, out: Path, survey: Literal["lsst", "sdss"] = "lsst", n: Annotated[int, Parameter(name=("--n", "-n"))] = 10_000, seed: int = 0
+    *,
+    out: Path,
+    survey: Literal["lsst", "sdss"] = "lsst",
+    n: Annotated[int, Parameter(name=("--n", "-n"))] = 10_000,
+    seed: int = 0,
 ) -> None:
     """Write a simulated catalogue with known redshifts.
 
@@ -120,4 +134,3 @@ def simulate(
 
     write(draw(n, survey=survey, seed=seed), out)
     print(f"{n:,} galaxies to {out}", file=sys.stderr)
-

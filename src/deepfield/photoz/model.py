@@ -90,7 +90,9 @@ class PhotozConfig:
         for name in ("members", "components", "width", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise DeepfieldError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not (0 < self.validation < 1 and 0 <= self.calibration < 1 and self.validation + self.calibration < 0.9):
+        if not (
+            0 < self.validation < 1 and 0 <= self.calibration < 1 and self.validation + self.calibration < 0.9
+        ):
             raise DeepfieldError(
                 f"validation ({self.validation}) and calibration ({self.calibration}) are shares of the rows "
                 "and must leave some to train on"
@@ -111,6 +113,11 @@ class PhotometryFeatures(nn.Module):
     >>> PhotometryFeatures(3)(torch.ones(2, 6)).shape
     torch.Size([2, 9])
     """
+
+    blue: Tensor
+    red: Tensor
+    softening: Tensor
+    limit: Tensor
 
     def __init__(self, n_bands: int) -> None:
         super().__init__()
@@ -245,7 +252,14 @@ class PhotozModel:
                 raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
             config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
             members, labels = int(described["members"]), tuple(described["labels"])
-            sizes = (members, config.width, config.components, config.blocks, len(config.bands), len(labels) + 1)
+            sizes = (
+                members,
+                config.width,
+                config.components,
+                config.blocks,
+                len(config.bands),
+                len(labels) + 1,
+            )
             if not all(1 <= size <= 4096 for size in sizes):
                 raise ModelError("the model asks for a net of absurd size")
             pit_map, conformal = described["pit_map"], described["conformal"]
@@ -302,8 +316,15 @@ class PhotozModel:
         prediction = self.model.predict(x)
         prediction.features[torch.from_numpy(why != 0)] = torch.nan
         group = None if self.conformal is None else self.conformal.group(self.reference_magnitude(x))
-        options = {"pit_map": self.pit_map, "conformal": self.conformal, "group": group, "dtype": dtype}
-        return Prediction(prediction.head, prediction.features, **options), why
+        served = Prediction(
+            prediction.head,
+            prediction.features,
+            pit_map=self.pit_map,
+            conformal=self.conformal,
+            group=group,
+            dtype=dtype,
+        )
+        return served, why
 
     def reference_magnitude(self, x: Tensor) -> NDArray[np.float64]:
         """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepfield.core.distributions import GaussianMixture
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
@@ -88,6 +89,13 @@ def columns_of(prediction: Prediction, model: PhotozModel | None = None) -> dict
     return {name: values.astype(np.float32) for name, values in columns.items()}
 
 
+def _mixture(prediction: Prediction) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Weights, means and widths (N, K), before any recalibration."""
+    density = prediction.distribution()
+    assert isinstance(density, GaussianMixture)
+    return density.weights.numpy(), density.means.numpy(), density.stds.numpy()
+
+
 def _by_class(model: PhotozModel, values: Any) -> Any:
     """Mixture parameters (N, members * classes * K) as (N, members, classes, K)."""
     if not model.labels:
@@ -103,15 +111,14 @@ def class_probabilities(model: PhotozModel, prediction: Prediction) -> NDArray[n
     DeepfieldError
         If the model was not trained with classes.
     """
-    return _by_class(model, prediction.distribution().weights.numpy()).sum((1, 3))
+    return _by_class(model, _mixture(prediction)[0]).sum((1, 3))
 
 
 def density_of_class(model: PhotozModel, prediction: Prediction, label: str) -> Prediction:
     """The redshift densities p(z | photometry, class) if every object were of class ``label``."""
     if label not in model.labels:
         raise DeepfieldError(f"no class '{label}'; the model knows: {', '.join(model.labels) or 'none'}")
-    density = prediction.distribution()
-    parts = [_by_class(model, getattr(density, n).numpy())[:, :, model.labels.index(label)] for n in ("weights", "means", "stds")]
+    parts = [_by_class(model, values)[:, :, model.labels.index(label)] for values in _mixture(prediction)]
     weights, means, stds = (part.reshape(len(part), -1) for part in parts)
     return Prediction.mixture(weights / weights.sum(1, keepdims=True), means, stds)
 
@@ -260,11 +267,14 @@ def _arrow(served: PhotozModel, start: int, table: Table) -> pa.Table:
 
 def _native(prediction: Prediction) -> tuple[Prediction, NDArray[np.int64] | None]:
     """The prediction as weights, means and widths, where it is a mixture: what other tools understand."""
-    density = prediction.distribution()
-    if not hasattr(density, "log_weights"):
+    if not isinstance(prediction.distribution(slice(0, 1)), GaussianMixture):
         return prediction, prediction.group
-    options = {"pit_map": prediction.pit_map, "conformal": prediction.conformal, "group": prediction.group}
-    return Prediction.mixture(density.weights, density.means, density.stds, **options), prediction.group
+    options: dict[str, Any] = {
+        "pit_map": prediction.pit_map,
+        "conformal": prediction.conformal,
+        "group": prediction.group,
+    }
+    return Prediction.mixture(*_mixture(prediction), **options), prediction.group
 
 
 def _ids(table: Table, start: int = 0) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import platform
@@ -20,8 +21,7 @@ from deepfield.core.batches import Batches
 from deepfield.core.distil import distil
 from deepfield.core.errors import TableError
 from deepfield.core.fit import FitConfig, fit
-from deepfield.core.heads import Ensemble
-from deepfield.core.model import Model
+from deepfield.core.model import Model, members
 from deepfield.core.table import Table
 from deepfield.data.photometry import bands_of
 from deepfield.photoz.model import PhotozConfig, PhotozModel, build, encode
@@ -69,22 +69,22 @@ def train(
     val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
 
     folder = Path(checkpoint) if checkpoint else None
-    batches = [_batches(x, y, fitted, config, seed=config.seed), _batches(x, y, val, config, seed=None)]
+    batches = _batches(x, y, fitted, config, seed=config.seed)
+    held_out = _batches(x, y, val, config, seed=None)
     teacher = prepare(build(config, n_classes=len(labels)), x[fitted], y[fitted])
-    history = {"members": asdict(fit(teacher, *batches, _recipe(config), **_watch(folder, "members", progress)))}
-    model, members = teacher, config.members
+    history = {
+        "members": asdict(fit(teacher, batches, held_out, _recipe(config), **_watch(folder, "members", progress)))
+    }
+    model, n_nets = teacher, config.members
     if config.distil and config.members > 1:
-        model, members = prepare(build(config, members=1, n_classes=len(labels)), x[fitted], y[fitted]), 1
-        first = teacher.net.nets[0].state_dict(), teacher.head.members[0].state_dict()  # type: ignore[union-attr,index]
-        model.net.load_state_dict(first[0])
-        model.head.load_state_dict(first[1])
-        recipe = _recipe(config, student=True)
-        history["student"] = asdict(distil(teacher, model, *batches, recipe, **_watch(folder, "student", progress)))
+        model, n_nets = copy.deepcopy(members(teacher)[0]), 1
+        recipe, watch = _recipe(config, student=True), _watch(folder, "student", progress)
+        history["student"] = asdict(distil(teacher, model, batches, held_out, recipe, **watch))
     gaps = x[:, : len(config.bands)].isnan().any(0)
     result = PhotozModel(
         config,
         model,
-        members,
+        n_nets,
         labels,
         missing=tuple(b for b, gap in zip(config.bands, gaps.tolist()) if gap),
         reference=_reference(config.bands),
@@ -92,15 +92,21 @@ def train(
     if n_cal:
         prediction, _ = result.predict_raw(x[cal])
         result.conformal = fit_conformal(
-            prediction.cdf(y[cal, 0].numpy()), result.reference_magnitude(x[cal]), name=f"mag_{result.reference}"
+            prediction.cdf(y[cal, 0].numpy()),
+            result.reference_magnitude(x[cal]),
+            name=f"mag_{result.reference}",
         )
-    held_out = {"members": teacher, "student": model} if members == 1 and config.members > 1 else {"model": teacher}
+    stages = {"members": teacher, "student": model} if n_nets == 1 and config.members > 1 else {"model": teacher}
     result.card = {
         "data": {"rows": len(table), "used": len(x), "sha256": table.digest()},
         "split": {"train": len(fitted), "validation": n_val, "calibration": n_cal, "seed": config.seed},
-        "validation_nll": {name: float(_nll(m, x[val], y[val])) for name, m in held_out.items()},
+        "validation_nll": {name: float(_nll(m, x[val], y[val])) for name, m in stages.items()},
         "history": history,
-        "versions": {"deepfield": deepfield.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "deepfield": deepfield.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         "redshift_range": [float(y[:, 0].min()), float(y[:, 0].max())],
     }
     log.info("trained on %s of %s rows (%s)", len(fitted), len(table), used)
@@ -116,8 +122,11 @@ def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str
     if good.sum() < len(z):
         log.warning("%s", note)
     if good.sum() < _FEWEST_ROWS:
-        raise TableError(f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}")
-    target, labels = [z], ()
+        raise TableError(
+            f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}"
+        )
+    target = [z]
+    labels: tuple[str, ...] = ()
     if config.classes:
         names, index = np.unique(np.asarray(table[config.classes]).astype(str)[good], return_inverse=True)
         labels = tuple(str(n) for n in names)
@@ -151,9 +160,9 @@ def train_to_folder(table: Table, folder: str | os.PathLike[str], config: Photoz
 
 def prepare(model: Model, x: Tensor, y: Tensor) -> Model:
     """Tell features, scaling and head of every member what the training data look like."""
-    nets = model.net.nets if isinstance(model.head, Ensemble) else [model.net]  # type: ignore[union-attr]
-    for net in nets:
-        features, mlp = net  # type: ignore[misc]
+    for part in members(model):
+        net: Any = part.net
+        features, mlp = net
         mlp.standardise.fit(features.fit(x)(x))
     model.head.fit_target(y if y.shape[1] > 1 else y[:, 0])
     return model

@@ -32,16 +32,21 @@ class MixtureParameters(nn.Module):
         if not all(hasattr(head, "parameters_of") for head in heads):
             kind = type(heads[0]).__name__
             raise DeepfieldError(f"only Gaussian mixtures are exported; this model's head is a {kind}")
-        self.model, self.heads = model, nn.ModuleList(heads)
+        self.model = model
+        self.heads: Any = nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.model.net(x)
         parts = features.split([h.n_features for h in self.heads], -1)
-        logw, means, stds = (torch.cat(t, -1) for t in zip(*(h.parameters_of(f) for h, f in zip(self.heads, parts))))
+        logw, means, stds = (
+            torch.cat(t, -1) for t in zip(*(h.parameters_of(f) for h, f in zip(self.heads, parts)))
+        )
         return torch.cat([logw.exp() / len(self.heads), means, stds], -1)
 
 
-def export(model: Model, path: str | os.PathLike[str], *, n_inputs: int, card: dict[str, Any] | None = None) -> None:
+def export(
+    model: Model, path: str | os.PathLike[str], *, n_inputs: int, card: dict[str, Any] | None = None
+) -> None:
     """Write ``model`` as ONNX with one input "x" (rows, n_inputs) and one output "mixture" (rows, 3K).
 
     ``card`` is kept in the file's metadata.
@@ -99,7 +104,9 @@ class OnnxMixture:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self.session = runtime.InferenceSession(os.fspath(path), options, providers=runtime.get_available_providers())
+            self.session = runtime.InferenceSession(
+                os.fspath(path), options, providers=runtime.get_available_providers()
+            )
         except Exception as error:
             raise ModelError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from None
         metadata = self.session.get_modelmeta().custom_metadata_map

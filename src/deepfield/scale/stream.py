@@ -61,7 +61,9 @@ def stream_parquet(
     target = Path(target)
     shards = _Shards(target, job)
     workers = workers or os.cpu_count() or 1
-    bar = tqdm(total=total, initial=shards.rows, unit=" rows", unit_scale=True, desc="predict", disable=not progress)
+    bar = tqdm(
+        total=total, initial=shards.rows, unit=" rows", unit_scale=True, desc="predict", disable=not progress
+    )
     with bar, ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[pa.Table]] = deque()
         source = batches(shards.rows)
@@ -129,9 +131,16 @@ class _Shards:
         if len(self.paths) == 1:
             os.replace(self.paths[0], self.target)
         else:
-            with atomic(self.target) as temporary, pq.ParquetWriter(
-                temporary, pq.read_schema(self.paths[0]), compression="NONE", use_dictionary=False, write_statistics=False
-            ) as writer:
+            with (
+                atomic(self.target) as temporary,
+                pq.ParquetWriter(
+                    temporary,
+                    pq.read_schema(self.paths[0]),
+                    compression="NONE",
+                    use_dictionary=False,
+                    write_statistics=False,
+                ) as writer,
+            ):
                 for path in self.paths:
                     writer.write_table(pq.read_table(path, memory_map=True))
         shutil.rmtree(self.folder)
