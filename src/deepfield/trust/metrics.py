@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 _CHUNK = 8192
 _PROBABILITIES = ndtr(np.linspace(-5, 5, 41))
 _WITHIN = 0.5 - 0.5 * np.cos(np.pi * np.arange(6) / 6)
-_POINTS = 400
 
 
 def _truths(prediction: Any, y: ArrayLike) -> Array:
@@ -190,30 +189,30 @@ def squared_norm_mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) 
     return total
 
 
-def _nodes(prediction: Any) -> Array:
-    """Points (N, J) that resolve each density: its quantiles, then moved to where its mass is hard to see.
+def nodes(prediction: Any, count: int = 400) -> Array:
+    """Points (N, count) that resolve each density: its quantiles, then moved to where its mass is hard to see.
 
     The step between two quantiles is divided at Chebyshev points, which crowd at the feet of narrow peaks.
-    Comparing the exact mass of each cell with the trapezoid rule then tells where points are wanting, and J
+    Comparing the exact mass of each cell with the trapezoid rule then tells where points are wanting, and the
     points are spread so that each cell has an equal share of (error^(1/3), mass, count).
     """
     coarse = np.asarray(prediction.quantile(_PROBABILITIES), dtype=np.float64)
     fine = (coarse[:, :-1, None] + np.diff(coarse, axis=1)[..., None] * _WITHIN).reshape(len(coarse), -1)
-    nodes = np.concatenate([fine, coarse[:, -1:]], axis=1)
-    density, mass = np.exp(prediction.log_prob(nodes)), np.diff(prediction.cdf(nodes), axis=1)
-    error = np.cbrt(np.abs(mass - 0.5 * np.diff(nodes, axis=1) * (density[:, 1:] + density[:, :-1])))
+    points = np.concatenate([fine, coarse[:, -1:]], axis=1)
+    density, mass = np.exp(prediction.log_prob(points)), np.diff(prediction.cdf(points), axis=1)
+    error = np.cbrt(np.abs(mass - 0.5 * np.diff(points, axis=1) * (density[:, 1:] + density[:, :-1])))
     share = error / np.maximum(error.sum(1, keepdims=True), 1e-300) + 0.2 * mass + 0.2 / error.shape[1]
-    reached = np.concatenate([np.zeros((len(nodes), 1)), np.cumsum(share, axis=1)], axis=1)
+    reached = np.concatenate([np.zeros((len(points), 1)), np.cumsum(share, axis=1)], axis=1)
     reached = np.nan_to_num(reached / reached[:, -1:])
-    row = 2.0 * np.arange(len(nodes))[:, None]  # apart, so that one call interpolates all rows
-    wanted = np.linspace(0, 1, _POINTS) + row
-    return np.interp(wanted.ravel(), (reached + row).ravel(), nodes.ravel()).reshape(wanted.shape)
+    row = 2.0 * np.arange(len(points))[:, None]  # apart, so that one call interpolates all rows
+    wanted = np.linspace(0, 1, count) + row
+    return np.interp(wanted.ravel(), (reached + row).ravel(), points.ravel()).reshape(wanted.shape)
 
 
 def _crps_by_quadrature(prediction: Any, y: Array) -> Array:
-    nodes = _nodes(prediction)
-    points = np.concatenate([nodes, y[:, None]], axis=1)
-    below = np.concatenate([prediction.cdf(nodes), prediction.cdf(y)[:, None]], axis=1)
+    own = nodes(prediction)
+    points = np.concatenate([own, y[:, None]], axis=1)
+    below = np.concatenate([prediction.cdf(own), prediction.cdf(y)[:, None]], axis=1)
     order = np.argsort(points, axis=1, kind="stable")
     points, below = np.take_along_axis(points, order, 1), np.take_along_axis(below, order, 1)
     after = points[:, :-1] >= y[:, None]
@@ -224,9 +223,9 @@ def _crps_by_quadrature(prediction: Any, y: Array) -> Array:
 
 def _squared_norm_by_quadrature(prediction: Any, y: Array) -> Array:
     """Simpson's rule with the middle of each cell taken from its exact mass."""
-    nodes = _nodes(prediction)
-    width, density = np.diff(nodes, axis=1), np.exp(prediction.log_prob(nodes))
-    mass, left, right = np.diff(prediction.cdf(nodes), axis=1), density[:, :-1], density[:, 1:]
+    points = nodes(prediction)
+    width, density = np.diff(points, axis=1), np.exp(prediction.log_prob(points))
+    mass, left, right = np.diff(prediction.cdf(points), axis=1), density[:, :-1], density[:, 1:]
     middle = np.maximum((6 * mass / np.maximum(width, 1e-300) - left - right) / 4, 0)
     return (width * (left * left + 4 * middle * middle + right * right)).sum(1) / 6
 
