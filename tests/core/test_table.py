@@ -70,8 +70,7 @@ def test_digest_tells_names_types_masks_and_text_apart():
 
 def test_digest_of_masked_float_is_that_of_nan():
     assert (
-        Table({"x": np.ma.array([1.0, 9.0], mask=[False, True])}).digest()
-        == Table({"x": [1.0, np.nan]}).digest()
+        Table({"x": np.ma.array([1.0, 9.0], mask=[False, True])}).digest() == Table({"x": [1.0, np.nan]}).digest()
     )
 
 

@@ -162,7 +162,9 @@ def shorten(names: Iterable[str], limit: int = 20) -> str:
 
 
 def _text_message(values: np.ndarray, name: str) -> str:
-    example = next((v for v in values if not _is_number(v)), "")
+    example = next((v for v in values if not _is_number(v)), values[0] if len(values) else "")
+    if isinstance(example, bytes):
+        example = example.decode("utf-8", "replace")
     return f"column '{name}' holds text such as {str(example)[:40]!r}: numbers are needed"
 
 
@@ -171,7 +173,7 @@ def _is_number(value: Any) -> bool:
         float(value)
     except (TypeError, ValueError):
         return value is None
-    return not isinstance(value, (str, bytes))
+    return True
 
 
 def _canonical(column: Any) -> Iterable[bytes]:
