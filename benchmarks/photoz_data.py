@@ -18,7 +18,7 @@ DATA = {
     "zcosmos": ("zcosmos_bright.parquet", "ubvgrizjk"),
     "dc2": ("dc2_training.parquet", "ugrizy"),
 }
-# name: (largest redshift, number of points); the step is at most a quarter of the narrowest useful density
+# name: (largest redshift, number of points)
 GRIDS = {"boss": (1.0, 401), "mgs": (0.3, 401), "zcosmos": (2.0, 501), "dc2": (3.0, 601)}
 
 

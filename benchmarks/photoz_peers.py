@@ -302,7 +302,9 @@ def rate(act, x: np.ndarray) -> float:
 
 
 def write(out: Path, name: str, report: dict, arrays: dict | None = None) -> None:
-    """Write DIR/<peer>.npz and .json under temporary names, then rename."""
+    """Write DIR/<peer>.npz and .json under temporary names, then rename; without arrays an older .npz goes."""
+    if arrays is None:
+        (out / f"{name}.npz").unlink(missing_ok=True)
     if arrays:
         np.savez(out / f".{name}.npz", **arrays)
         os.replace(out / f".{name}.npz", out / f"{name}.npz")
