@@ -29,6 +29,8 @@ def distil(
 ) -> History:
     """Fit ``student`` in place to the density of ``teacher``; batches are (x, ...), whose targets are not used.
 
+    The teacher is left as it was; it must share no weights with the student.
+
     Parameters
     ----------
     draws : int
@@ -40,13 +42,16 @@ def distil(
     --------
     >>> from deepfield.core.batches import Batches
     >>> from deepfield.core.heads import GaussianMixture
-    >>> pair = [Model(nn.Linear(1, 6), GaussianMixture(2)) for _ in range(2)]
+    >>> pair = [Model(torch.nn.Linear(1, 6), GaussianMixture(2)) for _ in range(2)]
     >>> x = Batches(torch.randn(64, 1), size=32, seed=0)
     >>> len(distil(*pair, x, x, FitConfig(epochs=2), progress=False).train)
     2
     """
-    teacher.eval().requires_grad_(False)
-    return fit(student, train, validation, config, loss=_Imitate(teacher, draws), **options)
+    was_training = teacher.training
+    try:
+        return fit(student, train, validation, config, loss=_Imitate(teacher.eval(), draws), **options)
+    finally:
+        teacher.to("cpu").train(was_training)
 
 
 class _Imitate:
