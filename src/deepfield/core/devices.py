@@ -49,7 +49,7 @@ class Runtime:
         return module.to(self.device), optimizer
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 where asked; heads compute in float32 all the same (torch's list of safe operations)."""
+        """bf16 where asked; ``Model.loss`` lets the head compute in float32 all the same."""
         if self.precision == "32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -79,7 +79,7 @@ class FabricRuntime(Runtime):
         self.fabric.backward(loss)
 
     def mean(self, value: Tensor) -> Tensor:
-        return self.fabric.all_reduce(value, reduce_op="mean")
+        return self.fabric.all_reduce(value.to(self.device), reduce_op="mean")
 
 
 def runtime(device: str, precision: str, processes: int) -> Runtime:

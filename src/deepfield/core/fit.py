@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import os
 import time
@@ -61,6 +62,16 @@ class FitConfig:
     precision: str = "32"
     processes: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "processes"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ModelError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ModelError(f"average is the decay of a moving average, 0 <= average < 1, got {self.average}")
+
 
 @dataclass
 class History:
@@ -107,7 +118,8 @@ def fit(
     loss : callable, optional
         ``loss(model, *batch)`` in place of ``model.loss(*batch)``: the one escape hatch.
     checkpoint : path, optional
-        Written after each epoch. If it exists the fit goes on from there and ends where an unbroken one would.
+        Written after each epoch. If it exists the fit goes on from there and ends where an unbroken one would,
+        given the same data: only settings, shapes and buffers (the scalings learnt from data) are compared.
     progress : bool or str
         A progress bar, with this label if it is a string.
 
@@ -151,7 +163,11 @@ class _State:
     def __init__(self, model: nn.Module, loss: Any, config: FitConfig, run: Runtime) -> None:
         self.config, self.run = config, run
         self.objective = _Objective(model, loss)
+        # Buffers hold what the model learnt of its data before the fit (scalings): whose fit this is.
+        self.identity = _digest(model.buffers())
         parameters = [p for p in model.parameters() if p.requires_grad]
+        if not parameters:
+            raise ModelError("the model has no parameter to fit: all are frozen, or it has none")
         optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -208,13 +224,17 @@ class _State:
     def _validate(self, validation: Iterable[tuple[Tensor, ...]]) -> float:
         averaged = self.averaged.module.eval()
         objective = _Objective(averaged, self.objective.loss)
-        total, rows = 0.0, 0
-        for batch in validation:
-            total += float(objective(*(t.to(self.run.device) for t in batch))) * len(batch[0])
-            rows += len(batch[0])
+        sums = torch.zeros(2, dtype=torch.float64)
+        # Epochs are compared, and a fit resumed, on the same draws where the loss draws (distillation).
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed * 64 + self.run.rank)
+            for batch in validation:
+                value, rows = float(objective(*(t.to(self.run.device) for t in batch))), len(batch[0])
+                sums += torch.tensor([value * rows, rows], dtype=torch.float64)
+        total, rows = self.run.mean(sums).tolist()
         if not rows:
             raise ModelError("the validation batches are empty; early stopping needs held-out rows")
-        return float(self.run.mean(torch.tensor(total / rows, device=self.run.device)))
+        return total / rows
 
     def _judge(self) -> None:
         value = self.history.validation[-1]
@@ -237,7 +257,7 @@ class _State:
     def _fingerprint(self) -> dict[str, Any]:
         shapes = {name: list(t.shape) for name, t in self.objective.model.state_dict().items()}
         settings = {k: v for k, v in asdict(self.config).items() if k not in ("device", "processes")}
-        return {"config": settings, "shapes": shapes}
+        return {"config": settings, "shapes": shapes, "buffers": self.identity}
 
     def save(self, path: Path) -> None:
         content = {
@@ -259,7 +279,9 @@ class _State:
         except Exception as error:
             raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from None
         if fingerprint != self._fingerprint():
-            raise ModelError(f"checkpoint {path} belongs to a fit with other settings; delete it to start anew")
+            raise ModelError(
+                f"checkpoint {path} belongs to a fit with other settings or data; delete it to start anew"
+            )
         self.objective.model.load_state_dict(content["model"])
         self.averaged.load_state_dict(content["averaged"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -267,3 +289,10 @@ class _State:
         numbers = content["numbers"]
         self.epoch, self.best, self.stopped = numbers["epoch"], numbers["best"], numbers["stopped"]
         self.history = History(**content["history"])
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

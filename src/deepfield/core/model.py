@@ -41,7 +41,10 @@ class Model(nn.Module):
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean negative log-likelihood of targets ``y`` given ``x``."""
-        return self.head.loss(self.net(x), y)
+        features = self.net(x)
+        # Under autocast the net may speak bf16, whose three digits would blunt a density: heads keep float32.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head.loss(features.float() if features.dtype == torch.bfloat16 else features, y)
 
     @torch.no_grad()
     def predict(self, x: Tensor, *, chunk: int = 65_536) -> Prediction:
