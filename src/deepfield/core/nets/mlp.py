@@ -10,7 +10,8 @@ class Standardise(nn.Module):
     """Shift and scale each feature; a NaN becomes zero and lights that feature's mask.
 
     Input (N, F), output (N, F + M): standardised values, then the masks (1 where missing) of the first M
-    features; ``masked`` is M, all of them unless features go missing together.
+    features; ``masked`` is M, all of them unless features go missing together. With M = 0 nothing may be
+    missing, and a NaN goes through to the output, which is how an object that cannot be served looks.
 
     Examples
     --------
@@ -18,6 +19,9 @@ class Standardise(nn.Module):
     >>> s(torch.tensor([[1.0, float("nan")]])).tolist()
     [[1.0, 0.0, 0.0, 1.0]]
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, n_features: int, masked: int | None = None) -> None:
         super().__init__()
@@ -29,19 +33,21 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def fit(self, features: Tensor) -> Standardise:
         """Set shift and scale to the median and the 16-84 half-width of the training features (N, F)."""
-        levels = torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64)
+        levels = torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64, device=features.device)
         # torch.quantile refuses more than 2^24 numbers, and a million rows say enough.
         rows = features[:: max(1, len(features) // 1_000_000)].double()
         low, middle, high = torch.stack([torch.nanquantile(c, levels) for c in rows.T], -1)
         width = 0.5 * (high - low)
-        self.shift.copy_(torch.nan_to_num(middle))
-        self.scale.copy_(torch.where(width > 1e-9, width, 1.0).nan_to_num(1.0))
+        self.shift.copy_(torch.where(middle.isfinite(), middle, 0.0))
+        self.scale.copy_(torch.where((width > 1e-9) & width.isfinite(), width, 1.0))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        value = ((x - self.shift) * (1 / self.scale)).clamp(-6, 6)
+        if not self.masked:
+            return value
         missing = torch.isnan(x)
-        value = torch.where(missing, torch.zeros_like(x), (x - self.shift) / self.scale)
-        return torch.cat([value.clamp(-10, 10), missing[..., : self.masked].to(x.dtype)], -1)
+        return torch.cat([value.masked_fill(missing, 0.0), missing[..., : self.masked].to(x.dtype)], -1)
 
 
 class ResidualMLP(nn.Module):
@@ -85,6 +91,12 @@ class ResidualMLP(nn.Module):
             for _ in range(blocks)
         )
         self.project = nn.Sequential(nn.SiLU(), nn.Linear(width, n_out))
+        layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
+        for layer in layers:
+            # 1.3 keeps the variance through SiLU; a small last layer starts near the target's own distribution.
+            gain = 0.1 if layer is layers[-1] else 1.3
+            nn.init.normal_(layer.weight, std=gain / layer.in_features**0.5)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.embed(self.standardise(x))
