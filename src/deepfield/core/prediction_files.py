@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from deepfield.core.calibrators import Conformal, PITMap
-from deepfield.core.errors import DeepfieldError
+from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.files import atomic
 from deepfield.core.heads import build_head
 from deepfield.core.prediction import Prediction
@@ -42,13 +42,16 @@ def rebuild(description: str, features: ArrayLike, group: ArrayLike | None) -> P
     """The inverse of :func:`describe`."""
     try:
         content = json.loads(description)
-        if content["format"] > 1:
-            raise DeepfieldError(f"the prediction has format {content['format']}, newer than this deepfield: upgrade")
+        version = content["format"]
+        if version > 1:
+            raise ModelError(f"the prediction has format {version}, newer than this deepfield: upgrade")
         head = build_head(content["head"])
         head.load_state_dict(load_tensors(base64.b64decode(content["state"])))
         pit_map = content["pit_map"] and PITMap.from_dict(content["pit_map"])
         conformal = content["conformal"] and Conformal.from_dict(content["conformal"])
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except ModelError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DeepfieldError(f"the prediction's description is damaged: {error}") from None
     return Prediction(head, torch.as_tensor(features), pit_map=pit_map, conformal=conformal, group=group)
 
@@ -115,10 +118,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Prediction, dict[str, np.ndarray
         raise DeepfieldError(f"a prediction is read from .parquet or .hdf5, not from '{path}'")
     try:
         description, columns = reader(Path(path))
-    except (OSError, KeyError, ValueError) as error:
+        features, group = columns.pop("features"), columns.pop("group", None)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DeepfieldError(f"{path} holds no deepfield prediction, or is damaged ({error})") from None
-    prediction = rebuild(description, columns.pop("features"), columns.pop("group", None))
-    return prediction, columns
+    return rebuild(description, features, group), columns
 
 
 def _read_parquet(path: Path) -> tuple[str, dict[str, np.ndarray]]:
@@ -128,7 +131,7 @@ def _read_parquet(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     metadata = (table.schema.metadata or {})[KEY.encode()].decode()
     columns = {n: table[n].to_numpy() for n in table.column_names if n != "features"}
     features = table["features"].combine_chunks()
-    columns["features"] = features.flatten().to_numpy().reshape(table.num_rows, -1)
+    columns["features"] = features.flatten().to_numpy().reshape(table.num_rows, features.type.list_size)
     return metadata, columns
 
 

@@ -1,7 +1,8 @@
 """Saved models: a folder with ``weights.safetensors`` and ``model.json``. Nothing in it can run code.
 
 ``model.json`` names the format, the domain (which science builds the model), the configuration, what the model was
-trained on and how well it did, and the sha256 of the weights, so that a folder is whole or refused.
+trained on and how well it did, the sha256 of the weights and of itself, so that a folder is whole or refused.
+These digests find damage and careless edits; they are no signature.
 """
 
 from __future__ import annotations
@@ -71,15 +72,22 @@ def save(folder: str | os.PathLike[str], saved: Saved) -> Path:
         "card": saved.card,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    meta = _plain(meta)
+    meta["sha256"] = seal(meta)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         (scratch / WEIGHTS).write_bytes(weights)
-        (scratch / META).write_text(json.dumps(_plain(meta), indent=1, allow_nan=False))
+        (scratch / META).write_text(json.dumps(meta, indent=1, allow_nan=False))
         scratch.chmod(0o755)
         if target.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, retired / "model")
-            os.replace(scratch, target)
+            try:
+                os.replace(scratch, target)
+            except OSError:
+                os.replace(retired / "model", target)
+                retired.rmdir()
+                raise
             shutil.rmtree(retired, ignore_errors=True)
         else:
             os.replace(scratch, target)
@@ -109,7 +117,9 @@ def load(folder: str | os.PathLike[str], *, domain: str | None = None) -> Saved:
         raise ModelError(f"{path} has no {WEIGHTS}: the model is incomplete; copy or train it again")
     content = weights_path.read_bytes()
     if hashlib.sha256(content).hexdigest() != meta["weights_sha256"]:
-        raise ModelError(f"{weights_path} is not what {META} says it is: truncated or changed; copy the model again")
+        raise ModelError(
+            f"{weights_path} is not what {META} says it is: truncated or changed; copy the model again"
+        )
     try:
         weights = load_tensors(content)
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
@@ -137,7 +147,15 @@ def _read_meta(path: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(meta.get(key), kind):
             raise ModelError(f"{path} lacks '{key}' or has it wrong: truncated or changed; copy the model again")
+    if meta.get("sha256") != seal(meta):
+        raise ModelError(f"{path} was changed after it was written; copy or train the model again")
     return meta
+
+
+def seal(meta: dict[str, Any]) -> str:
+    """The sha256 of the content of ``model.json``, its own ``sha256`` left out."""
+    content = {k: v for k, v in meta.items() if k != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def restore(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
