@@ -112,11 +112,17 @@ class OnnxMixture:
         metadata = self.session.get_modelmeta().custom_metadata_map
         try:
             self.card: dict[str, Any] = json.loads(metadata[CARD])
-        except (KeyError, ValueError):
+            (entry,), (out,) = self.session.get_inputs(), self.session.get_outputs()
+            if not isinstance(self.card, dict) or entry.name != "x" or out.shape[1] % 3:
+                raise ValueError("not the form that export writes")
+            self.n_inputs: int = int(entry.shape[1])
+        except (KeyError, ValueError, TypeError, IndexError):
             raise ModelError(f"{path} was not written by deepfield export, or its card is damaged") from None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Rows (N, F) float32 to mixtures (N, 3K): weights, means, widths."""
+        if x.ndim != 2 or x.shape[1] != self.n_inputs:
+            raise ModelError(f"this model takes rows of {self.n_inputs} numbers, got an array of shape {x.shape}")
         return self.session.run(None, {"x": np.ascontiguousarray(x, dtype=np.float32)})[0]
 
     def predict(self, x: Tensor) -> Prediction:

@@ -43,7 +43,8 @@ def stream_parquet(
     batches : callable
         ``batches(start)`` iterates over the batches from row ``start`` on.
     function : callable
-        Batch to Arrow table; called from threads, so its heavy parts should release the interpreter lock.
+        Batch to Arrow table, a row for each of the batch: a resumed run goes on from the rows written.
+        Called from threads, so its heavy parts should release the interpreter lock.
     target : path
         The Parquet file to write.
     job : dict
@@ -91,14 +92,24 @@ class _Shards:
             self.folder.mkdir(parents=True)
             with atomic(note) as temporary:
                 temporary.write_text(json.dumps(job, sort_keys=True))
-        self.paths = sorted(self.folder.glob("[0-9]*.parquet"))
-        self.rows = sum(self._count(path) for path in self.paths)
+        self.paths: list[Path] = []
+        self.rows = 0
+        while (rows := self._count(self._path(len(self.paths)))) is not None:
+            self.paths.append(self._path(len(self.paths)))
+            self.rows += rows
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.parquet"
 
     @staticmethod
-    def _count(path: Path) -> int:
+    def _count(path: Path) -> int | None:
+        """Rows of a whole shard; None where it is absent or damaged, and the work goes on from there."""
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(path).num_rows
+        try:
+            return pq.read_metadata(path).num_rows
+        except (OSError, ValueError):
+            return None
 
     def add(self, table: pa.Table) -> int:
         """Keep a table; every SHARD tables go to disk."""
@@ -112,7 +123,7 @@ class _Shards:
 
         if not self.held:
             return
-        path = self.folder / f"{len(self.paths):06d}.parquet"
+        path = self._path(len(self.paths))
         table = pa.concat_tables(self.held)
         with atomic(path) as temporary:
             _write(table, temporary)
