@@ -144,9 +144,7 @@ def guess_survey(bands: Sequence[str]) -> str:
     )
 
 
-def ab_flux(
-    wavelength: ArrayLike, spectrum: ArrayLike, filters: Sequence[Filter], factor: float = 1.0
-) -> Array:
+def ab_flux(wavelength: ArrayLike, spectrum: ArrayLike, filters: Sequence[Filter], factor: float = 1.0) -> Array:
     """Flux in units of an AB magnitude of zero (maggies) of spectra through filters.
 
     The photon-weighted mean of f_nu: int lambda R f_lambda dlambda / int (c / lambda) R f_AB dlambda
@@ -174,9 +172,19 @@ def ab_flux(
     >>> flat.round(4)
     array([1., 1., 1., 1., 1.])
     """
+    return np.asarray(spectrum, float) @ ab_weights(wavelength, filters, factor)
+
+
+def ab_weights(wavelength: ArrayLike, filters: Sequence[Filter], factor: float = 1.0) -> Array:
+    """Weights (W, B) that turn f_lambda (..., W) into `ab_flux` by a matrix product; arguments as there.
+
+    Examples
+    --------
+    >>> ab_weights(np.arange(3000.0, 12000.0), survey_filters("sdss")).shape
+    (9000, 5)
+    """
     observed = np.asarray(wavelength, float) * factor
-    weights = np.stack([_weights(observed, curve) for curve in filters], axis=-1)
-    return np.asarray(spectrum, float) @ weights
+    return np.stack([_weights(observed, curve) for curve in filters], axis=-1)
 
 
 def _weights(observed: Array, curve: Filter) -> Array:

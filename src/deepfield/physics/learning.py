@@ -119,9 +119,7 @@ def learn_corrections(
     fit_offsets = [offsets] * len(samples) if isinstance(offsets, bool) else list(offsets)
     zero = [np.zeros(len(sample.filters)) for sample in samples]
     grids = [np.unique(np.round(sample.z / z_step).astype(int)) for sample in samples]
-    bins = [
-        np.searchsorted(grid, np.round(sample.z / z_step).astype(int)) for grid, sample in zip(grids, samples)
-    ]
+    bins = [np.searchsorted(grid, np.round(sample.z / z_step).astype(int)) for grid, sample in zip(grids, samples)]
     bend = np.diff(np.eye(at.size), 2, axis=0)
     prior = 100 * (bend.T @ bend / smoothness**2 + np.eye(at.size) / (10 * smoothness) ** 2)
     for _ in range(iterations):

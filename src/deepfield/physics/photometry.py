@@ -171,14 +171,10 @@ def extinction(band: str, ebv: ArrayLike, *, survey: str = "sdss") -> Array:
     array([0.    , 0.2285])
     """
     if survey not in EXTINCTION:
-        raise ValueError(
-            f"no extinction coefficients for survey '{survey}': choose from {', '.join(EXTINCTION)}"
-        )
+        raise ValueError(f"no extinction coefficients for survey '{survey}': choose from {', '.join(EXTINCTION)}")
     if band.lower() not in EXTINCTION[survey]:
         known = ", ".join(EXTINCTION[survey])
-        raise ValueError(
-            f"no extinction coefficient for band '{band}' of survey '{survey}', which has {known}"
-        )
+        raise ValueError(f"no extinction coefficient for band '{band}' of survey '{survey}', which has {known}")
     return np.asarray(EXTINCTION[survey][band.lower()] * np.asarray(ebv, float))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepfield.physics import sed
-from deepfield.physics.filters import Filter, ab_flux
+from deepfield.physics.filters import Filter, ab_weights
 
 Array = NDArray[np.float64]
 
@@ -58,12 +58,8 @@ class Templates:
         place = np.arange((len(self) - 1) * steps + 1) / steps
         lower = np.minimum(place.astype(int), len(self) - 2)
         share = (place - lower)[:, None]
-        names = tuple(
-            f"{self.names[i]}+{p - i:.2f}" if p > i else self.names[i] for i, p in zip(lower, place)
-        )
-        return Templates(
-            names, self.wavelength, (1 - share) * self.flux[lower] + share * self.flux[lower + 1]
-        )
+        names = tuple(f"{self.names[i]}+{p - i:.2f}" if p > i else self.names[i] for i, p in zip(lower, place))
+        return Templates(names, self.wavelength, (1 - share) * self.flux[lower] + share * self.flux[lower + 1])
 
     def redden(self, ebv: Sequence[float]) -> Templates:
         """Every template behind each reddening E(B-V) of Calzetti dust, reddenings outermost."""
@@ -93,10 +89,11 @@ class Templates:
         """
         out = np.empty((np.size(z), len(self), len(filters)))
         for i, redshift in enumerate(np.atleast_1d(np.asarray(z, float))):
-            rest = self.flux
+            weights = ab_weights(self.wavelength, filters, 1 + redshift)
             if igm and redshift > 0.3:
-                rest = rest * sed.igm_transmission(self.wavelength * (1 + redshift), float(redshift))
-            out[i] = ab_flux(self.wavelength, rest, filters, 1 + redshift) / (1 + redshift)
+                seen = sed.igm_transmission(self.wavelength * (1 + redshift), float(redshift))
+                weights = weights * seen[:, None]
+            out[i] = self.flux @ weights / (1 + redshift)
         return out
 
 
@@ -198,6 +195,4 @@ def quasar_templates(slopes: Sequence[float] = (-1.0, -0.7, -0.44, -0.2, 0.1)) -
     5
     """
     wave = wavelength_grid()
-    return Templates(
-        tuple(f"QSO {s:g}" for s in slopes), wave, np.stack([sed.quasar(wave, s) for s in slopes])
-    )
+    return Templates(tuple(f"QSO {s:g}" for s in slopes), wave, np.stack([sed.quasar(wave, s) for s in slopes]))
