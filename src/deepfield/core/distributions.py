@@ -7,6 +7,7 @@ gives every root search here its bracket.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -61,6 +62,8 @@ class GaussianMixture(Distribution):
         Logarithms of the weights, up to a constant.
     means, stds : Tensor (..., K)
         In the unit of y.
+    normalised : bool
+        Whether the weights are known to sum to one.
 
     Examples
     --------
@@ -73,14 +76,18 @@ class GaussianMixture(Distribution):
     support = constraints.real
     has_rsample = False
 
-    def __init__(self, log_weights: Tensor, means: Tensor, stds: Tensor) -> None:
-        self.log_weights = torch.log_softmax(log_weights, -1)
+    def __init__(self, log_weights: Tensor, means: Tensor, stds: Tensor, *, normalised: bool = False) -> None:
+        self.log_weights = log_weights if normalised else torch.log_softmax(log_weights, -1)
         self.means, self.stds = means, stds
         super().__init__(means.shape[:-1], validate_args=False)
 
-    @property
+    @functools.cached_property
     def weights(self) -> Tensor:
         return self.log_weights.exp()
+
+    @functools.cached_property
+    def _columns(self) -> _Columns:
+        return _Columns(self)
 
     @property
     def mean(self) -> Tensor:
@@ -106,13 +113,12 @@ class GaussianMixture(Distribution):
         """Quantiles at the levels ``value``, broadcast against the batch shape."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         levels = value.to(self.means).expand(shape).reshape(-1, self.batch_shape.numel())
-        parts = _Columns(self)
-        return torch.stack([parts.quantile(q) for q in levels]).reshape(shape)
+        return torch.stack([self._columns.quantile(q) for q in levels]).reshape(shape)
 
     @property
     def mode(self) -> Tensor:
         """The highest peak: ascent from the component mean at which the density is highest."""
-        return _Columns(self).mode().reshape(self.batch_shape)
+        return self._columns.mode().reshape(self.batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -141,56 +147,54 @@ class _Columns:
         self.w, self.mu, self.sigma = (
             t.reshape(-1, k).T.contiguous() for t in (mixture.weights, mixture.means, mixture.stds)
         )
-
-    def _take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.w[:, rows], self.mu[:, rows], self.sigma[:, rows]
+        self.mean = (self.w * self.mu).sum(0)
+        self.std = (self.w * (self.sigma**2 + (self.mu - self.mean) ** 2)).sum(0).sqrt()
+        self.inverse = 1 / self.sigma
+        self.height = self.w * self.inverse
+        # A cdf is a sum of rounded terms: asking more of float32 would only repeat steps.
+        self.tolerance = 4 * torch.finfo(self.w.dtype).eps * (1 if self.w.dtype == torch.float64 else 4)
 
     def quantile(self, q: Tensor) -> Tensor:
         """Solve F(y) = q for each object (N,): Newton within a bracket, on the rows not yet solved."""
         z = torch.special.ndtri(q)
-        mean = (self.w * self.mu).sum(0)
-        std = (self.w * (self.sigma**2 + (self.mu - mean) ** 2)).sum(0).sqrt()
         ends = self.mu + self.sigma * z
         slack = 1e-3 * self.sigma.amax(0)
         low, high = ends.amin(0) - slack, ends.amax(0) + slack
-        y = torch.minimum(torch.maximum(mean + std * z, low), high)
-        # Levels 0 and 1 lie at infinity; NaN parameters stay NaN.
-        rows = torch.nonzero(torch.isfinite(z) & ~torch.isnan(mean))[:, 0]
-        y = torch.where(torch.isinf(z), z, y)
+        start = torch.minimum(torch.maximum(self.mean + self.std * z, low), high)
+        solved, y, low, high = self._newton(slice(None), q, start, low, high)
         for _ in range(15):
+            # NaN parameters never solve anything and stay NaN.
+            rows = torch.nonzero(~(solved | torch.isnan(y)))[:, 0]
             if not len(rows):
                 break
-            state = (y[rows], low[rows], high[rows])
-            solved, y[rows], low[rows], high[rows] = self._newton(*self._take(rows), q[rows], *state)
-            rows = rows[~solved]
-        return y
+            state = self._newton(rows, q[rows], y[rows], low[rows], high[rows])
+            solved[rows], y[rows], low[rows], high[rows] = state
+        return torch.where(torch.isinf(z), z, y)  # levels 0 and 1 lie at infinity
 
-    @staticmethod
     def _newton(
-        w: Tensor, mu: Tensor, sigma: Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, steps: int = 4
+        self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, steps: int = 4
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        eps = torch.finfo(y.dtype).eps
-        height, inverse = w / sigma / _SQRT_2PI, 1 / sigma
+        w, mu, inverse, height = (t[:, rows] for t in (self.w, self.mu, self.inverse, self.height))
         for _ in range(steps):
             u = (y - mu) * inverse
             error = 0.5 + 0.5 * (w * torch.erf(u * math.sqrt(0.5))).sum(0) - q
-            density = (height * torch.exp(-0.5 * u * u)).sum(0)
+            density = (height * torch.exp(-0.5 * u * u)).sum(0) / _SQRT_2PI
             low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
             step = error / density.clamp_min(torch.finfo(y.dtype).tiny)
             newton = y - step
             inside = (newton > low) & (newton < high)
-            exact = error.abs() <= 4 * eps  # a step from here may leave the bracket by a rounding error
+            exact = error.abs() <= self.tolerance  # a step from here may leave the bracket by a rounding error
             y = torch.where(exact, y, torch.where(inside, newton, 0.5 * (low + high)))
-        small = 4 * eps * (1 + y.abs())
+        small = self.tolerance * (1 + y.abs())
         return exact | (inside & (step.abs() <= small)) | (high - low <= small), y, low, high
 
     def mode(self) -> Tensor:
         """Mean-shift steps (Carreira-Perpinan 2000), Newton's where the density is concave."""
-        height, inverse = self.w / self.sigma, 1 / self.sigma
+        height, inverse = self.height, self.inverse
         starts = torch.stack([(height * torch.exp(-0.5 * ((m - self.mu) * inverse) ** 2)).sum(0) for m in self.mu])
         y = self.mu.gather(0, starts.argmax(0, keepdim=True))[0]
         smallest = self.sigma.amin(0)
-        for _ in range(10):
+        for _ in range(8):
             u = (y - self.mu) * inverse
             bell = height * torch.exp(-0.5 * u * u) * inverse
             slope, weight = -(bell * u).sum(0), (bell * inverse).sum(0)

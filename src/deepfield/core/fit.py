@@ -31,7 +31,7 @@ class FitConfig:
     epochs : int
         Passes over the training batches; the learning rate follows one cycle over all of them.
     learning_rate, weight_decay : float
-        Peak rate and decay of AdamW (Loshchilov & Hutter 2019).
+        Peak rate and decay of AdamW (Loshchilov & Hutter 2019); biases do not decay.
     warmup : float
         Share of the training in which the rate rises; it falls as a cosine over the rest.
     clip : float
@@ -54,8 +54,8 @@ class FitConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup: float = 0.1
-    clip: float = 1.0
-    average: float = 0.995
+    clip: float = 5.0
+    average: float = 0.99
     patience: int = 20
     seed: int = 0
     device: str = "auto"
@@ -168,9 +168,12 @@ class _State:
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
             raise ModelError("the model has no parameter to fit: all are frozen, or it has none")
-        optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        rate = config.learning_rate
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         self.averaged = AveragedModel(model, multi_avg_fn=self._average)
         self.epoch, self.step, self.stopped = 0, 0, False

@@ -90,7 +90,7 @@ class GaussianMixture(_ScaledHead):
     torch.Size([2])
     """
 
-    def __init__(self, components: int = 5, *, shared_width: bool = False, floor: float = 1e-3) -> None:
+    def __init__(self, components: int = 5, *, shared_width: bool = False, floor: float = 3e-3) -> None:
         super().__init__(1, components=components, shared_width=shared_width, floor=floor)
         self.components, self.floor = components, floor
         self.n_features = (2 if shared_width else 3) * components
@@ -105,11 +105,12 @@ class GaussianMixture(_ScaledHead):
         k = self.components
         logits, means = features[..., :k], features[..., k : 2 * k] + self.start
         raw = features[..., 2 * k :] if self.width is None else self.width.expand_as(means)
-        stds = F.softplus(raw) + self.floor
+        # Softplus; its own kernel is several times slower in onnxruntime, and the floor covers the rounding.
+        stds = torch.log(1 + torch.exp(raw.clamp(max=30.0))) + self.floor
         return torch.log_softmax(logits, -1), self.shift + self.scale * means, self.scale * stds
 
     def forward(self, features: Tensor) -> GaussianMixtureDistribution:
-        return GaussianMixtureDistribution(*self.parameters_of(features))
+        return GaussianMixtureDistribution(*self.parameters_of(features), normalised=True)
 
 
 class Categorical(Head):
@@ -192,7 +193,7 @@ class ClassMixture(Head):
     torch.Size([4, 6])
     """
 
-    def __init__(self, classes: int = 2, components: int = 5, *, floor: float = 1e-3) -> None:
+    def __init__(self, classes: int = 2, components: int = 5, *, floor: float = 3e-3) -> None:
         super().__init__(classes=classes, components=components, floor=floor)
         self.classes, self.components = classes, components
         self.mixtures: Any = nn.ModuleList(GaussianMixture(components, floor=floor) for _ in range(classes))
@@ -219,7 +220,7 @@ class ClassMixture(Head):
         )
 
     def forward(self, features: Tensor) -> GaussianMixtureDistribution:
-        return GaussianMixtureDistribution(*self.parameters_of(features))
+        return GaussianMixtureDistribution(*self.parameters_of(features), normalised=True)
 
     def loss(self, features: Tensor, target: Tensor) -> Tensor:
         """Joint negative log-likelihood of class and scalar; a class of -1 is unknown and is summed over."""
@@ -295,10 +296,11 @@ class GivenMixture(Head):
     def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and widths (..., K); a zero weight keeps its component silent."""
         weights, means, stds = features.chunk(3, -1)
-        return weights.clamp_min(1e-37).log(), means, stds.clamp_min(1e-9)
+        weights = weights.clamp_min(1e-37)
+        return (weights / weights.sum(-1, keepdim=True)).log(), means, stds.clamp_min(1e-9)
 
     def forward(self, features: Tensor) -> GaussianMixtureDistribution:
-        return GaussianMixtureDistribution(*self.parameters_of(features))
+        return GaussianMixtureDistribution(*self.parameters_of(features), normalised=True)
 
 
 class GivenTable(Head):

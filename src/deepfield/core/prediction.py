@@ -166,8 +166,7 @@ class Prediction:
         if np.any((levels < 0) | (levels > 1)):
             raise DeepfieldError(f"quantile levels lie between 0 and 1, got {levels}")
         self._scalar()
-        if self.pit_map is not None:
-            levels = self.pit_map.inverse(levels)
+        levels = self._inward(levels)
         if levels.ndim == 2:
             per_row = torch.as_tensor(levels[:, 0])
             return self._map(lambda d, s: d.icdf(per_row[s]))
@@ -177,15 +176,22 @@ class Prediction:
 
     def interval(self, level: float = 0.6827) -> tuple[Array, Array]:
         """Central interval: with a conformal calibration the one that covers at ``level``, else the density's own."""
+        low, high = self._tails(level).T[..., None]
+        return self.quantile(low), self.quantile(high)
+
+    def _tails(self, level: float) -> Array:
+        """The two cdf values (N, 2) whose quantiles bound each object's interval."""
         if not 0 < level < 1:
             raise DeepfieldError(f"an interval's level lies between 0 and 1, got {level}")
-        if self.conformal is None:
-            own = np.full((1, 1), level)
-        else:
+        own = np.full(len(self), level)
+        if self.conformal is not None:
             group = np.zeros(len(self), dtype=np.int64) if self.group is None else self.group
-            own = np.asarray(self.conformal.levels(level, group)).reshape(-1, 1)
-        own = np.broadcast_to(own, (len(self), 1))
-        return self.quantile(0.5 - 0.5 * own), self.quantile(0.5 + 0.5 * own)
+            own = self.conformal.levels(level, group)
+        return 0.5 + 0.5 * np.stack([-own, own], 1)
+
+    def _inward(self, levels: Array) -> Array:
+        """Levels of the recalibrated cdf as levels of the density's own."""
+        return levels if self.pit_map is None else self.pit_map.inverse(levels)
 
     def _per_object(self, y: ArrayLike) -> tuple[Tensor, bool]:
         """Values as (M, N) or (M, 1), and whether each object has its own single value."""
@@ -250,6 +256,20 @@ class Prediction:
         names = ("weights", "means", "stds")
         weights, means, stds = (self._map(lambda d, _, name=name: getattr(d, name)) for name in names)  # type: ignore[misc]
         return weights, means, stds
+
+    def summary(self, level: float = 0.6827) -> dict[str, Array]:
+        """mean, std, median, mode, low and high (the ``interval``), each (N,), in one pass over the densities."""
+        edges = self._tails(level)
+        tails = self._inward(np.concatenate([edges, np.full((len(self), 1), 0.5)], 1))
+        levels = torch.as_tensor(tails)
+
+        def one(d: Any, s: slice) -> Tensor:
+            low, high, median = d.icdf(levels[s].T)
+            return torch.stack([d.mean, d.variance.sqrt(), median, d.mode, low, high], -1)
+
+        names = ("mean", "std", "median", "mode", "low", "high")
+        found = dict(zip(names, self._map(one, width=1).T))
+        return found if self.pit_map is None else {**found, "mean": self.mean, "std": self.std}
 
     # -- files --------------------------------------------------------------------------------------------
 

@@ -72,17 +72,20 @@ def predict(model: PhotozModel, table: Table) -> Prediction:
     return prediction
 
 
+_POINTS = {
+    "zmode": "mode",
+    "zmean": "mean",
+    "zmedian": "median",
+    "z_std": "std",
+    "z_lo68": "low",
+    "z_hi68": "high",
+}
+
+
 def columns_of(prediction: Prediction, model: PhotozModel | None = None) -> dict[str, NDArray[Any]]:
     """The point columns that the field's tools read: zmode, zmean, zmedian, z_lo68, z_hi68, z_std, p_<class>."""
-    low, high = prediction.interval(0.6827)
-    columns = {
-        "zmode": prediction.mode,
-        "zmean": prediction.mean,
-        "zmedian": prediction.median,
-        "z_std": prediction.std,
-        "z_lo68": low,
-        "z_hi68": high,
-    }
+    found = prediction.summary(0.6827)
+    columns = {column: found[name] for column, name in _POINTS.items()}
     if model is not None and model.labels:
         shares = class_probabilities(model, prediction)
         columns |= {f"p_{label}": shares[:, c] for c, label in enumerate(model.labels)}

@@ -71,22 +71,25 @@ def train(
     folder = Path(checkpoint) if checkpoint else None
     batches = _batches(x, y, fitted, config, seed=config.seed)
     held_out = _batches(x, y, val, config, seed=None)
-    teacher = prepare(build(config, n_classes=len(labels)), x[fitted], y[fitted])
+    missing = _missing(x, config.bands)
+    teacher = build(config, n_classes=len(labels), gaps=bool(missing))
+    prepare(teacher, x[fitted], y[fitted])
     history = {
-        "members": asdict(fit(teacher, batches, held_out, _recipe(config), **_watch(folder, "members", progress)))
+        "members": asdict(
+            fit(teacher, batches, held_out, _recipe(config, len(fitted)), **_watch(folder, "members", progress))
+        )
     }
     model, n_nets = teacher, config.members
     if config.distil and config.members > 1:
         model, n_nets = copy.deepcopy(members(teacher)[0]), 1
-        recipe, watch = _recipe(config, student=True), _watch(folder, "student", progress)
+        recipe, watch = _recipe(config, len(fitted), student=True), _watch(folder, "student", progress)
         history["student"] = asdict(distil(teacher, model, batches, held_out, recipe, **watch))
-    gaps = x[:, : len(config.bands)].isnan().any(0)
     result = PhotozModel(
         config,
         model,
         n_nets,
         labels,
-        missing=tuple(b for b, gap in zip(config.bands, gaps.tolist()) if gap),
+        missing=missing,
         reference=_reference(config.bands),
     )
     if n_cal:
@@ -137,14 +140,21 @@ def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str
     return x[torch.from_numpy(good)], y, labels, note
 
 
+def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Bands in which a flux, or the error of a detected one, is missing in some row."""
+    flux, error = x.chunk(2, -1)
+    gap = (flux.isnan() | (error.isnan() & (flux != 0))).any(0)
+    return tuple(band for band, missing in zip(bands, gap.tolist()) if missing)
+
+
 def redshifts(table: Table, target: str) -> NDArray[np.float64]:
     """The spectroscopic redshifts (N,); ``read`` has renamed the target column to z_spec."""
     return table.column("z_spec" if target not in table.colnames and "z_spec" in table.colnames else target)
 
 
 def quickly(config: PhotozConfig) -> PhotozConfig:
-    """The configuration with one network and half the epochs."""
-    return replace(config, members=1, distil=False, epochs=max(1, config.epochs // 2))
+    """The configuration with one network in place of an ensemble and its student."""
+    return replace(config, members=1, distil=False)
 
 
 def train_to_folder(table: Table, folder: str | os.PathLike[str], config: PhotozConfig) -> PhotozModel:
@@ -187,14 +197,15 @@ class _Noise:
         return torch.cat([flux + draw, error], -1), y
 
 
-def _recipe(config: PhotozConfig, *, student: bool = False) -> FitConfig:
+def _recipe(config: PhotozConfig, rows: int, *, student: bool = False) -> FitConfig:
+    """One cycle of about 1,100 steps, but 10 to 40 passes; the choice was made on validation rows."""
+    epochs = config.epochs or min(40, max(10, round(1100 * config.batch / rows)))
     return FitConfig(
-        epochs=config.epochs,
+        epochs=epochs,
         learning_rate=config.learning_rate * (0.5 if student else 1),
         weight_decay=config.weight_decay,
-        patience=max(10, config.epochs // 3),
+        patience=max(10, epochs // 3),
         seed=config.seed,
-        average=0.99,
     )
 
 
