@@ -180,7 +180,7 @@ def coverage_curve(
         named = coverage if isinstance(coverage, Mapping) else {"": coverage}
         figure = _figure(4.8, 5.2)
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
-        inner = np.linspace(0.005, 0.995, 199)
+        inner = np.linspace(0.01, 0.99, 99)
         rank = None if n_cal is None else np.minimum(np.ceil((n_cal + 1) * inner), n_cal)
         law = binom(n, inner) if rank is None else betabinom(n, rank, (n_cal or 0) + 1 - rank)
         low, high = law.ppf(0.025) / n, law.ppf(0.975) / n
@@ -269,7 +269,7 @@ def _by_width(prediction: Any, truth: Array, n: int) -> NDArray[np.intp]:
     if not len(good):
         raise DeepfieldError("no object has both a density and a truth: nothing to draw")
     ordered = good[np.argsort(width[good], kind="stable")]
-    return ordered[np.unique(np.linspace(0.02, 0.98, n) * (len(good) - 1)).round().astype(np.intp)]
+    return ordered[np.unique(np.round(np.linspace(0.02, 0.98, n) * (len(good) - 1)).astype(np.intp))]
 
 
 def error_against(x: ArrayLike, error: ArrayLike, *, xlabel: str, outlier: float = 0.15, bins: int = 12) -> Figure:

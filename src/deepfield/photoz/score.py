@@ -76,6 +76,17 @@ _STATISTICS: dict[str, tuple[str, Callable[[Array], Any]]] = {
     "coverage_955": ("coverage_955", _mean),
 }
 NAMES = tuple(_STATISTICS)
+BEST: dict[str, str | float] = {
+    "bias": 0,
+    "sigma_nmad": "min",
+    "outlier_fraction": "min",
+    "std": "min",
+    "crps": "min",
+    "cde_loss": "min",
+    "log_likelihood": "max",
+    "pit_ks": "min",
+    **LEVELS,
+}  # what is good, for tables that compare methods
 
 
 @dataclass(frozen=True)
@@ -200,12 +211,10 @@ def score(
     truth : table or (N,) array
         Spectroscopic redshifts, or the catalogue with them. Rows are in the order of the prediction, or are
         brought into it where both have ids.
-    target : str
-        The column of the spectroscopic redshifts.
-    point : 'mode', 'median' or 'mean'
-        The point estimate.
+    target, point : str
+        The column of the spectroscopic redshifts; the point estimate: 'mode', 'median' or 'mean'.
     bins : mapping of column to number or edges, optional
-        Columns of the catalogue, ``target`` or 'z_phot'; a number makes bins of equal count. Five bins in
+        Of the catalogue's columns, ``target`` or 'z_phot'; a number makes bins of equal count. Five in
         ``target`` and three in the reference magnitude unless told; {} for none.
     repeats, seed : int
         Of the bootstrap.
@@ -228,12 +237,8 @@ def score(
     keep = served & known
     if not keep.any():
         raise DeepfieldError(f"none of the {n} rows has both a prediction and a finite '{target}'")
-    if bins is None:
-        reference = None if catalog is None else _reference_magnitude(catalog.colnames)
-        bins = {target: 5, **({reference: 3} if reference else {})}
-    binned = {}
-    for column, wanted in bins.items():
-        own = {target: z, "z_phot": terms["z_phot"]}
+    own, binned = {target: z, "z_phot": terms["z_phot"]}, {}
+    for column, wanted in (_usual_bins(target, catalog) if bins is None else bins).items():
         values = own[column] if column in own else _column(catalog, column)[order]
         binned[column] = _binned(values, wanted, terms, keep, repeats, seed)
     return Score(
@@ -352,9 +357,10 @@ def _column(catalog: Any, name: str) -> Array:
     return np.asarray(values.filled(np.nan))
 
 
-def _reference_magnitude(names: list[str]) -> str | None:
-    wanted = (f"mag_{band}" for band in ("i", "r", "vis", "z", "g"))
-    return next((name for name in wanted if name in names), None)
+def _usual_bins(target: str, catalog: Any) -> dict[str, int]:
+    names = () if catalog is None else catalog.colnames
+    magnitudes = [f"mag_{band}" for band in ("i", "r", "vis", "z", "g") if f"mag_{band}" in names]
+    return {target: 5, **dict.fromkeys(magnitudes[:1], 3)}
 
 
 def _order(columns: Mapping[str, Any], catalog: Any, n: int, n_truth: int) -> Any:
