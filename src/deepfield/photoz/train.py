@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.distil import distil
 from deepfield.core.errors import TableError
-from deepfield.core.fit import FitConfig, fit
+from deepfield.core.fit import FitConfig
+from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
-from deepfield.core.table import Table
+from deepfield.core.table import Table, no_column
 from deepfield.data.photometry import bands_of
 from deepfield.photoz.model import PhotozConfig, PhotozModel, build, encode
 from deepfield.trust.calibration import fit_conformal
@@ -31,15 +32,48 @@ log = logging.getLogger("deepfield")
 _FEWEST_ROWS = 100
 
 
-def train(
+@dataclass(frozen=True)
+class Fit:
+    """A trained model and what training leaves behind.
+
+    Attributes
+    ----------
+    model : PhotozModel
+        Calibrated, ready to save.
+    teacher : Model or None
+        The ensemble that ``model`` was distilled from.
+    held_out : tuple of Tensor (N, 2B) and array (N,)
+        Raw input and redshifts of the rows for early stopping.
+    """
+
+    model: PhotozModel
+    teacher: Model | None
+    held_out: tuple[Tensor, NDArray[np.float64]]
+
+
+def train(table: Table, config: PhotozConfig | None = None, **options: Any) -> PhotozModel:
+    """Fit p(z | photometry) to a catalogue with spectroscopic redshifts; see :func:`fit` for the options.
+
+    Examples
+    --------
+    >>> from deepfield import photoz
+    >>> table = photoz.simulate(500, survey="sdss", seed=0)
+    >>> model = photoz.train(table, members=1, epochs=2, progress=False)
+    >>> model.bands
+    ('u', 'g', 'r', 'i', 'z')
+    """
+    return fit(table, config, **options).model
+
+
+def fit(
     table: Table,
     config: PhotozConfig | None = None,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
     **overrides: Any,
-) -> PhotozModel:
-    """Fit p(z | photometry) to a catalogue with spectroscopic redshifts.
+) -> Fit:
+    """Train the members, distil them into one net, calibrate it.
 
     Rows without a usable redshift or any photometry are left out with a message; rows with missing bands or
     non-detections are trained on. A share of the rows stops the training in time, another calibrates.
@@ -49,7 +83,7 @@ def train(
     table : Table
         From :func:`deepfield.photoz.read` or :func:`deepfield.photoz.simulate`.
     config : PhotozConfig, optional
-        Single fields may be given as keywords instead: ``train(table, members=1, seed=3)``.
+        Single fields may be given as keywords instead: ``fit(table, members=1, seed=3)``.
     checkpoint : path, optional
         Folder for checkpoints; a killed training goes on from there.
     progress : bool
@@ -62,82 +96,104 @@ def train(
     """
     config = replace(config or PhotozConfig(), **overrides)
     config = replace(config, bands=config.bands or bands_of(table))
-    x, y, labels, used = _rows(table, config)
+    rows = _rows(table, config)
     rng = np.random.default_rng(config.seed)
-    order = torch.from_numpy(rng.permutation(len(x)))
-    n_val, n_cal = round(config.validation * len(x)), round(config.calibration * len(x))
+    order = torch.from_numpy(rng.permutation(len(rows.x)))
+    n_val, n_cal = (round(share * len(order)) for share in (config.validation, config.calibration))
     val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
-
-    folder = Path(checkpoint) if checkpoint else None
-    batches = _batches(x, y, fitted, config, seed=config.seed)
-    held_out = _batches(x, y, val, config, seed=None)
-    missing = _missing(x, config.bands)
-    teacher = build(config, n_classes=len(labels), gaps=bool(missing))
-    prepare(teacher, x[fitted], y[fitted])
-    history = {
-        "members": asdict(
-            fit(teacher, batches, held_out, _recipe(config, len(fitted)), **_watch(folder, "members", progress))
-        )
-    }
-    model, n_nets = teacher, config.members
-    if config.distil and config.members > 1:
-        model, n_nets = copy.deepcopy(members(teacher)[0]), 1
-        recipe, watch = _recipe(config, len(fitted), student=True), _watch(folder, "student", progress)
-        history["student"] = asdict(distil(teacher, model, batches, held_out, recipe, **watch))
-    result = PhotozModel(
+    if not len(val):
+        raise TableError(f"a validation share of {config.validation} leaves none of {len(order)} rows")
+    batches = _batches(rows, fitted, config, seed=config.seed), _batches(rows, val, config, seed=None)
+    teacher, student, history = _learn(rows, fitted, batches, config, checkpoint, progress)
+    model = PhotozModel(
         config,
-        model,
-        n_nets,
-        labels,
-        missing=missing,
+        student or teacher,
+        1 if student else config.members,
+        rows.labels,
+        missing=rows.missing,
         reference=_reference(config.bands),
     )
     if n_cal:
-        prediction, _ = result.predict_raw(x[cal])
-        result.conformal = fit_conformal(
-            prediction.cdf(y[cal, 0].numpy()),
-            result.reference_magnitude(x[cal]),
-            name=f"mag_{result.reference}",
-        )
-    stages = {"members": teacher, "student": model} if n_nets == 1 and config.members > 1 else {"model": teacher}
-    result.card = {
-        "data": {"rows": len(table), "used": len(x), "sha256": table.digest()},
+        x, z = rows.x[cal], rows.y[cal, 0].numpy()
+        pit = model.predict_raw(x)[0].cdf(z)
+        model.conformal = fit_conformal(pit, model.reference_magnitude(x), name=f"mag_{model.reference}")
+    held_out = rows.x[val], rows.y[val, 0].numpy().astype(np.float64)
+    stages = {"members": teacher} | ({"student": student} if student else {})
+    model.card = {
+        "data": {"rows": len(table), "used": len(order), "sha256": table.digest()},
         "split": {"train": len(fitted), "validation": n_val, "calibration": n_cal, "seed": config.seed},
-        "validation_nll": {name: float(_nll(m, x[val], y[val])) for name, m in stages.items()},
+        "validation_nll": {
+            k: float(-m.predict(held_out[0]).log_prob(held_out[1]).mean()) for k, m in stages.items()
+        },
+        "redshift_range": [float(rows.y[:, 0].min()), float(rows.y[:, 0].max())],
         "history": history,
         "versions": {
             "deepfield": deepfield.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "redshift_range": [float(y[:, 0].min()), float(y[:, 0].max())],
     }
-    log.info("trained on %s of %s rows (%s)", len(fitted), len(table), used)
-    return result
+    return Fit(model, teacher if student else None, held_out)
 
 
-def _rows(table: Table, config: PhotozConfig) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
-    """Input, target (N, 1 or 2) and class names of the usable rows."""
+def _learn(
+    rows: _Rows,
+    fitted: Tensor,
+    batches: tuple[Batches, Batches],
+    config: PhotozConfig,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: bool,
+) -> tuple[Model, Model | None, dict[str, Any]]:
+    """The ensemble, its student where one is wanted, and the history of each."""
+
+    def watch(stage: str) -> dict[str, Any]:
+        path = None if checkpoint is None else Path(checkpoint) / f"{stage}.ckpt"
+        return {"checkpoint": path, "progress": f"{stage:<8}" if progress else False}
+
+    teacher = build(config, n_classes=len(rows.labels), gaps=bool(rows.missing))
+    prepare(teacher, rows.x[fitted], rows.y[fitted])
+    recipe = _recipe(config, len(fitted))
+    history = {"members": asdict(core_fit(teacher, *batches, config=recipe, **watch("members")))}
+    if not config.distil or config.members == 1:
+        return teacher, None, history
+    student = copy.deepcopy(members(teacher)[0])
+    recipe = _recipe(config, len(fitted), student=True)
+    history["student"] = asdict(distil(teacher, student, *batches, config=recipe, **watch("student")))
+    return teacher, student, history
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Usable rows: raw input, target (N, 1 or 2), class names, bands that may be missing."""
+
+    x: Tensor
+    y: Tensor
+    labels: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def _rows(table: Table, config: PhotozConfig) -> _Rows:
     x = encode(table, config.bands)
     z = redshifts(table, config.target)
     good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
-    note = f"{len(z) - good.sum()} rows without a redshift between -0.1 and 20 or without photometry left out"
     if good.sum() < len(z):
-        log.warning("%s", note)
+        left = len(z) - good.sum()
+        log.warning("%s rows without a redshift between -0.1 and 20 or without photometry are left out", left)
     if good.sum() < _FEWEST_ROWS:
         raise TableError(
             f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}"
         )
-    target = [z]
+    target = [z[good]]
     labels: tuple[str, ...] = ()
     if config.classes:
+        if config.classes not in table.colnames:
+            raise TableError(no_column(config.classes, table.colnames))
         names, index = np.unique(np.asarray(table[config.classes]).astype(str)[good], return_inverse=True)
         labels = tuple(str(n) for n in names)
-        full = np.zeros(len(z))
-        full[good] = index
-        target.append(full)
-    y = torch.from_numpy(np.stack(target, 1)[good].astype(np.float32))
-    return x[torch.from_numpy(good)], y, labels, note
+        target.append(index)
+    y = torch.from_numpy(np.stack(target, 1).astype(np.float32))
+    x = x[torch.from_numpy(good)]
+    return _Rows(x, y, labels, _missing(x, config.bands))
 
 
 def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -178,11 +234,11 @@ def prepare(model: Model, x: Tensor, y: Tensor) -> Model:
     return model
 
 
-def _batches(x: Tensor, y: Tensor, rows: Tensor, config: PhotozConfig, *, seed: int | None) -> Batches:
-    target = y[rows] if y.shape[1] > 1 else y[rows, 0]
+def _batches(rows: _Rows, chosen: Tensor, config: PhotozConfig, *, seed: int | None) -> Batches:
+    target = rows.y[chosen] if rows.labels else rows.y[chosen, 0]
     size = config.batch if seed is not None else 8192
     jitter = _Noise(config.noise) if config.noise and seed is not None else None
-    return Batches(x[rows], target, size=size, seed=seed, augment=jitter)
+    return Batches(rows.x[chosen], target, size=size, seed=seed, augment=jitter)
 
 
 class _Noise:
@@ -207,17 +263,6 @@ def _recipe(config: PhotozConfig, rows: int, *, student: bool = False) -> FitCon
         patience=max(10, epochs // 3),
         seed=config.seed,
     )
-
-
-def _watch(folder: Path | None, stage: str, progress: bool) -> dict[str, Any]:
-    return {
-        "checkpoint": None if folder is None else folder / f"{stage}.ckpt",
-        "progress": f"{stage:<8}" if progress else False,
-    }
-
-
-def _nll(model: Model, x: Tensor, y: Tensor) -> NDArray[np.float64]:
-    return -model.predict(x).log_prob(y[:, 0].numpy()).mean()
 
 
 def _reference(bands: tuple[str, ...]) -> str:
