@@ -1,0 +1,258 @@
+"""Redshift distributions of samples and tomographic bins, with their uncertainty."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.files import atomic
+
+Array = NDArray[np.float64]
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class RedshiftDistribution:
+    """n(z) of B samples on G cells in redshift.
+
+    Attributes
+    ----------
+    edges : (G + 1,) array
+        Of the cells.
+    density : (B, G) array
+        n(z) of unit area in each sample.
+    realisations : (R, B, G) array
+        Resamples of it; their scatter is the uncertainty.
+    bins : (B + 1,) array
+        Edges in point redshift that made the samples.
+    counts : (B,) array
+        Objects of each sample.
+    shift, shift_error : (B,) array
+        Mean redshift of calibration objects minus that of their stacked densities, and its error, which the
+        realisations contain; NaN without a calibration sample.
+    """
+
+    edges: Array
+    density: Array
+    realisations: Array
+    bins: Array
+    counts: NDArray[np.intp]
+    shift: Array = field(default_factory=lambda: np.empty(0))
+    shift_error: Array = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def grid(self) -> Array:
+        """Centres of the cells, (G,)."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    @property
+    def mean(self) -> Array:
+        """Mean redshift of each sample, (B,)."""
+        return (self.density * self.grid * np.diff(self.edges)).sum(-1)
+
+    @property
+    def mean_error(self) -> Array:
+        """Standard error of the mean redshift of each sample, (B,)."""
+        means = (self.realisations * self.grid * np.diff(self.edges)).sum(-1)
+        return means.std(0, ddof=1) if len(means) > 1 else np.full(len(self.density), np.nan)
+
+    def band(self, level: float = 0.683) -> tuple[Array, Array]:
+        """Lower and upper edge of the pointwise interval, (B, G) each."""
+        low, high = np.quantile(self.realisations, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        return low, high
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write to HDF5 as a qp ensemble (``interp``, one density for each sample), or to ECSV or CSV.
+
+        The realisations go into the group ``realisations`` of the HDF5 file; text files have their band.
+
+        Raises
+        ------
+        DeepfieldError
+            If the ending is another.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".hdf5", ".h5", ".ecsv", ".csv"):
+            raise DeepfieldError(f"n(z) is written to .hdf5, .ecsv or .csv, not to '{path}'")
+        with atomic(path) as temporary:
+            (self._write_hdf5 if suffix in (".hdf5", ".h5") else self._write_text)(temporary)
+
+    def _write_hdf5(self, path: Path) -> None:
+        import h5py
+
+        ancil = {"z_mean": self.mean, "z_mean_error": self.mean_error, "count": self.counts}
+        ancil |= {"bin_low": self.bins[:-1], "bin_high": self.bins[1:]}
+        ancil |= {"shift": self.shift, "shift_error": self.shift_error}
+        with h5py.File(path, "w") as file:
+            file["meta/pdf_name"], file["meta/pdf_version"] = np.array([b"interp"]), np.array([0])
+            file["meta/xvals"], file["data/yvals"] = self.grid[None], self.density
+            for name, values in ancil.items():
+                file[f"ancil/{name}"] = values
+            file["realisations/yvals"] = self.realisations
+
+    def _write_text(self, path: Path) -> None:
+        from astropy.table import Table
+
+        (low, high), columns = self.band(), {"z": self.grid}
+        for b, curve in enumerate(self.density):
+            columns |= {f"n_{b + 1}": curve, f"n_{b + 1}_lo68": low[b], f"n_{b + 1}_hi68": high[b]}
+        table_format = "ascii.ecsv" if path.suffix.lower() == ".ecsv" else "ascii.csv"
+        Table(columns).write(path, format=table_format, overwrite=True)
+
+
+def n_of_z(
+    prediction: Any,
+    *,
+    bins: int | ArrayLike | None = None,
+    edges: ArrayLike | None = None,
+    point: str = "mode",
+    training: ArrayLike | None = None,
+    calibration: tuple[Any, ArrayLike] | None = None,
+    repeats: int = 100,
+    seed: int = 0,
+) -> RedshiftDistribution:
+    """Estimate n(z) of a sample, or of tomographic bins, from the densities of its objects.
+
+    Stacking the densities is right where the sample has the redshifts and selection of the training set. Where
+    it has others, pass ``training``: n(z) is then the maximum-likelihood one, whose prior replaces that of the
+    training set in each density (the implicit prior of Malz & Hogg 2022, ApJ 928, 127, by the iteration of
+    Saerens, Latinne & Decaestecker 2002, stopped early as a regularisation).
+
+    Parameters
+    ----------
+    prediction : Prediction
+        N densities; rows of NaN do not count.
+    bins : int or edges, optional
+        Tomographic bins in the point estimate: that many of equal number, or between edges.
+    edges : (G + 1,) array, optional
+        Cells in redshift; 300 from 0 to the highest quantile unless given.
+    point : 'mode', 'median' or 'mean'
+        What assigns objects to bins.
+    training : (M,) array, optional
+        Redshifts of the training set.
+    calibration : (Prediction, redshifts), optional
+        Held-out objects: the error of their mean redshift in each bin is added as a shift of n(z).
+    repeats, seed : int
+        Poisson bootstrap over objects.
+
+    Raises
+    ------
+    DeepfieldError
+        If no object has a density, or edges do not increase.
+    """
+    where = np.asarray(getattr(prediction, point), dtype=np.float64)
+    kept = np.flatnonzero(np.isfinite(where))
+    if not len(kept):
+        raise DeepfieldError("no object has a density: n(z) cannot be estimated")
+    cells = _cells(prediction, kept, edges)
+    limits = _limits(where[kept], bins)
+    index = np.searchsorted(limits[1:-1], where, side="right")
+    index[(where < limits[0]) | (where > limits[-1])] = -1
+    rng = np.random.default_rng(seed)
+    prior = None if training is None else _prior(np.asarray(training, dtype=np.float64), cells)
+    samples = [kept[index[kept] == b] for b in range(len(limits) - 1)]
+    found = [_one_sample(prediction, rows, cells, prior, repeats, rng) for rows in samples]
+    density = np.stack([own for own, _ in found])
+    realisations = np.stack([drawn for _, drawn in found], axis=1)
+    shift, error = _shifts(calibration, limits, point)
+    _move(realisations, cells, error, rng)
+    counts = np.array([len(rows) for rows in samples])
+    return RedshiftDistribution(cells, density, realisations, limits, counts, shift, error)
+
+
+def _move(realisations: Array, cells: Array, error: Array, rng: Any) -> None:
+    """Shift each realisation, in place, by a draw from the error of the mean redshift."""
+    centres = 0.5 * (cells[1:] + cells[:-1])
+    for b in np.flatnonzero(np.isfinite(error)):
+        for r, delta in enumerate(error[b] * rng.standard_normal(len(realisations))):
+            moved = np.interp(centres - delta, centres, realisations[r, b], left=0, right=0)
+            realisations[r, b] = moved / max((moved * np.diff(cells)).sum(), 1e-300)
+
+
+def _cells(prediction: Any, kept: NDArray[np.intp], edges: ArrayLike | None) -> Array:
+    if edges is None:
+        some = prediction[kept[:: max(1, len(kept) // 10_000)]]
+        return np.linspace(0, float(np.quantile(some.quantile(0.999), 0.999)) * 1.05, 301)
+    cells = np.asarray(edges, dtype=np.float64)
+    if cells.ndim != 1 or len(cells) < 2 or (np.diff(cells) <= 0).any():
+        raise DeepfieldError("the edges of the redshift cells should increase")
+    return cells
+
+
+def _limits(where: Array, bins: int | ArrayLike | None) -> Array:
+    if bins is None or isinstance(bins, int):
+        limits = np.quantile(where, np.linspace(0, 1, (bins or 1) + 1))
+    else:
+        limits = np.asarray(bins, dtype=np.float64)
+    if limits.ndim != 1 or len(limits) < 2 or (np.diff(limits) < 0).any():
+        raise DeepfieldError("the edges of tomographic bins should increase")
+    return limits
+
+
+def _masses(prediction: Any, cells: Array) -> Array:
+    """Probability of each cell, (n, G), of the part of the density that lies in the cells."""
+    mass = np.maximum(np.diff(prediction.cdf(cells[None]), axis=1), 0)
+    return mass / np.maximum(mass.sum(1, keepdims=True), 1e-300)
+
+
+def _one_sample(
+    prediction: Any, rows: NDArray[np.intp], cells: Array, prior: Array | None, repeats: int, rng: Any
+) -> tuple[Array, Array]:
+    """The density (G,) and its realisations (R, G)."""
+    if not len(rows):
+        nothing = np.full(len(cells) - 1, np.nan)
+        return nothing, np.tile(nothing, (repeats, 1))
+    if prior is None:
+        total, drawn = np.zeros(len(cells) - 1), np.zeros((repeats, len(cells) - 1))
+        for start in range(0, len(rows), _CHUNK):
+            mass = _masses(prediction[rows[start : start + _CHUNK]], cells)
+            total += mass.sum(0)
+            drawn += rng.poisson(1.0, size=(repeats, len(mass))) @ mass
+    else:
+        parts = [prediction[rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK)]
+        ratio = np.concatenate([_masses(part, cells) for part in parts]) / prior
+        total = _most_likely(ratio, np.ones(len(rows)))
+        drawn = np.stack([_most_likely(ratio, rng.poisson(1.0, len(rows)).astype(float)) for _ in range(repeats)])
+    width = np.diff(cells)
+    return total / total.sum() / width, drawn / np.maximum(drawn.sum(1, keepdims=True), 1e-300) / width
+
+
+def _prior(redshifts: Array, cells: Array) -> Array:
+    """Share of the training set in each cell, smoothed over neighbours and never zero."""
+    counts = np.histogram(redshifts[np.isfinite(redshifts)], cells)[0].astype(float)
+    if not counts.any():
+        raise DeepfieldError("no training redshift lies in the redshift cells")
+    smooth = np.convolve(np.pad(counts, 2, mode="edge"), [1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9], "valid")
+    return (smooth + 1e-3 * smooth.mean()) / (smooth + 1e-3 * smooth.mean()).sum()
+
+
+def _most_likely(ratio: Array, weights: Array, *, steps: int = 30) -> Array:
+    """Shares of the cells that maximise sum_i w_i log(sum_g ratio_ig share_g), by early-stopped EM."""
+    share = np.full(ratio.shape[1], 1 / ratio.shape[1])
+    for _ in range(steps):
+        evidence = np.maximum(ratio @ share, 1e-300)
+        share = share * ((weights / evidence) @ ratio)
+        share /= max(share.sum(), 1e-300)
+    return share
+
+
+def _shifts(calibration: tuple[Any, ArrayLike] | None, limits: Array, point: str) -> tuple[Array, Array]:
+    """Mean of truth minus mean of density in each bin, and its standard error."""
+    shift = np.full(len(limits) - 1, np.nan)
+    error = shift.copy()
+    if calibration is None:
+        return shift, error
+    densities, truth = calibration[0], np.asarray(calibration[1], dtype=np.float64)
+    where, residual = np.asarray(getattr(densities, point)), truth - densities.mean
+    index = np.searchsorted(limits[1:-1], where, side="right")
+    for b in range(len(shift)):
+        own = residual[(index == b) & np.isfinite(residual) & (where >= limits[0]) & (where <= limits[-1])]
+        if len(own) > 1:
+            shift[b], error[b] = own.mean(), own.std(ddof=1) / np.sqrt(len(own))
+    return shift, error
