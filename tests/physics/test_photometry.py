@@ -53,9 +53,9 @@ def test_asinh_limits_and_inverse():
         ph.asinh_flux(ph.asinh_magnitude(any_flux, softening), softening), any_flux, atol=1e-9
     )
     step = 1e-4
-    slope = (
-        ph.asinh_magnitude(any_flux + step, softening) - ph.asinh_magnitude(any_flux - step, softening)
-    ) / (2 * step)
+    slope = (ph.asinh_magnitude(any_flux + step, softening) - ph.asinh_magnitude(any_flux - step, softening)) / (
+        2 * step
+    )
     np.testing.assert_allclose(ph.asinh_magnitude_error(any_flux, 1.0, softening), -slope, rtol=1e-6)
     assert ph.asinh_magnitude_error(0.0, 1.0, ph.best_softening(1.0)) == pytest.approx(
         0.52, abs=0.005

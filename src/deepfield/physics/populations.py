@@ -229,13 +229,14 @@ class Sampler:
     ) -> None:
         self.population = population
         self.colours = colour_table(tuple(filters), population.templates, population.reference, z_max)
-        z: Any = np.expm1(self.colours.log_z)
-        self._place = np.arange(self.colours.values.shape[1]) * self.colours.step
+        z = np.expm1(self.colours.log_z)
+        self._place = np.asarray(np.arange(self.colours.values.shape[1]) * self.colours.step, float)
         self._modulus = cosmo.distance_modulus(z, cosmology)
         self._star = population.m_star(z)[:, None] + population.tilt * (self._place - 4.0)
-        self._x: Array = np.linspace(-6.0, 12.0, 3601)
+        self._x: Any = np.linspace(-6.0, 12.0, 3601)
         width = self._x[1] - self._x[0]
-        self._below = np.concatenate([[0.0], np.cumsum(population.shape(self._x[1:] - width / 2) * width)])
+        middles = np.asarray(self._x[1:] - width / 2, float)
+        self._below = np.concatenate([[0.0], np.cumsum(population.shape(middles) * width)])
         reach = limit - self._modulus[:, None] - self.colours.values[:, :, 1, band]  # E(B-V) = 0
         self._reach = np.minimum(reach, population.faintest) - self._star
         kinds = population.kinds(self._place, z[:, None])
