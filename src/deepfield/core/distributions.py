@@ -112,7 +112,10 @@ class GaussianMixture(Distribution):
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles at the levels ``value``, broadcast against the batch shape."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-        levels = value.to(self.means).expand(shape).reshape(-1, self.batch_shape.numel())
+        levels = value.to(self.means).expand(shape)
+        if not levels.numel():
+            return levels.clone()
+        levels = levels.reshape(-1, self.batch_shape.numel())
         return torch.stack([self._columns.quantile(q) for q in levels]).reshape(shape)
 
     @property
@@ -125,7 +128,9 @@ class GaussianMixture(Distribution):
             shape = (*sample_shape, *self.batch_shape)
             k = torch.distributions.Categorical(logits=self.log_weights).sample(tuple(sample_shape))[..., None]
             pick = lambda t: t.expand(*shape, t.shape[-1]).gather(-1, k)[..., 0]  # noqa: E731
-            return pick(self.means) + pick(self.stds) * torch.randn(shape, dtype=self.means.dtype)
+            return pick(self.means) + pick(self.stds) * torch.randn(
+                shape, dtype=self.means.dtype, device=self.means.device
+            )
 
     def squared_norm(self) -> Tensor:
         """Integral of the squared density: sum_jk w_j w_k N(mu_j; mu_k, sqrt(sigma_j^2 + sigma_k^2))."""
@@ -161,19 +166,22 @@ class _Columns:
         slack = 1e-3 * self.sigma.amax(0)
         low, high = ends.amin(0) - slack, ends.amax(0) + slack
         start = torch.minimum(torch.maximum(self.mean + self.std * z, low), high)
-        solved, y, low, high = self._newton(slice(None), q, start, low, high)
-        for _ in range(15):
+        solved, *state = self._newton(slice(None), q, start, low, high, high - low)
+        y = state[0]
+        for _ in range(25):
             # NaN parameters never solve anything and stay NaN.
             rows = torch.nonzero(~(solved | torch.isnan(y)))[:, 0]
             if not len(rows):
                 break
-            state = self._newton(rows, q[rows], y[rows], low[rows], high[rows])
-            solved[rows], y[rows], low[rows], high[rows] = state
-        return torch.where(torch.isinf(z), z, y)  # levels 0 and 1 lie at infinity
+            solved[rows], *found = self._newton(rows, q[rows], *(t[rows] for t in state))
+            for whole, part in zip(state, found):
+                whole[rows] = part
+        return torch.where(torch.isinf(z) & ~torch.isnan(self.mean), z, y)  # levels 0 and 1 lie at infinity
 
     def _newton(
-        self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, steps: int = 4
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, before: Tensor, steps: int = 4
+    ) -> tuple[Tensor, ...]:
+        """A few steps: Newton's, or half of the bracket where that would leave it or not halve the last step."""
         w, mu, inverse, height = (t[:, rows] for t in (self.w, self.mu, self.inverse, self.height))
         for _ in range(steps):
             u = (y - mu) * inverse
@@ -182,11 +190,12 @@ class _Columns:
             low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
             step = error / density.clamp_min(torch.finfo(y.dtype).tiny)
             newton = y - step
-            inside = (newton > low) & (newton < high)
+            inside = (newton > low) & (newton < high) & (step.abs() < 0.5 * before)
             exact = error.abs() <= self.tolerance  # a step from here may leave the bracket by a rounding error
-            y = torch.where(exact, y, torch.where(inside, newton, 0.5 * (low + high)))
+            following = torch.where(exact, y, torch.where(inside, newton, 0.5 * (low + high)))
+            y, before = following, (following - y).abs()
         small = self.tolerance * (1 + y.abs())
-        return exact | (inside & (step.abs() <= small)) | (high - low <= small), y, low, high
+        return exact | (inside & (step.abs() <= small)) | (high - low <= small), y, low, high, before
 
     def mode(self) -> Tensor:
         """Mean-shift steps (Carreira-Perpinan 2000), Newton's where the density is concave."""
@@ -235,11 +244,21 @@ class Average(Distribution):
         q = value.to(quantiles).expand(quantiles.shape[1:])
         slack = 1e-6 * (1 + quantiles.abs().amax(0))
         low, high = quantiles.amin(0) - slack, quantiles.amax(0) + slack
-        return invert_cdf(self.cdf, lambda y: self.log_prob(y).exp(), q, low, high)
+        inner = invert_cdf(self.cdf, lambda y: self.log_prob(y).exp(), q, low, high)
+        # Levels 0 and 1 are the ends of the widest part, which may lie at infinity.
+        return torch.where(q <= 0, quantiles.amin(0), torch.where(q >= 1, quantiles.amax(0), inner))
+
+    @property
+    def mode(self) -> Tensor:
+        """The densest of the parts' own modes."""
+        modes = torch.stack([p.mode for p in self.parts])
+        density = torch.stack([self.log_prob(m) for m in modes])
+        best = density.argmax(0, keepdim=True).reshape(1, *self.batch_shape, *[1] * len(self.event_shape))
+        return modes.gather(0, best.expand(1, *modes.shape[1:]))[0]
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         draws = torch.stack([p.sample(torch.Size(sample_shape)) for p in self.parts])
-        index = torch.randint(len(self.parts), (1, *sample_shape, *self.batch_shape))
+        index = torch.randint(len(self.parts), (1, *sample_shape, *self.batch_shape), device=draws.device)
         index = index.reshape(*index.shape, *[1] * len(self.event_shape))
         return draws.gather(0, index.expand(1, *draws.shape[1:]))[0]
 
@@ -309,7 +328,8 @@ class Tabulated(Distribution):
         left, right = self._at(self.density, cell), self._at(self.density, cell + 1)
         t = (y - self.grid[cell]) / (self.grid[cell + 1] - self.grid[cell])
         inside = (t >= 0) & (t <= 1)
-        return torch.where(inside, left + t * (right - left), 0.0).log()
+        known = ~(torch.isnan(y) | torch.isnan(left))
+        return torch.where(inside | ~known, left + t * (right - left), 0.0).log()
 
     def cdf(self, value: Tensor) -> Tensor:
         y, cell = self._cell(value)
@@ -330,10 +350,11 @@ class Tabulated(Distribution):
         t = 2 * rest / (left + (left**2 + 2 * (right - left) * rest).clamp_min(0).sqrt()).clamp_min(1e-30)
         return self.grid[cell] + width * t.clamp(0, 1)
 
-    def _moment(self, power: int) -> Tensor:
+    def _moment(self, power: int, offset: Tensor | float = 0.0) -> Tensor:
         # Exact for a piecewise linear density: Simpson's rule integrates a cubic without error.
-        middle = 0.5 * (self.grid[1:] + self.grid[:-1])
-        ends = self.density * self.grid**power
+        grid = self.grid - offset
+        middle = 0.5 * (grid[..., 1:] + grid[..., :-1])
+        ends = self.density * grid**power
         centre = 0.5 * (self.density[..., 1:] + self.density[..., :-1]) * middle**power
         return ((ends[..., 1:] + ends[..., :-1] + 4 * centre) / 6 * self.grid.diff()).sum(-1)
 
@@ -343,7 +364,7 @@ class Tabulated(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        return (self._moment(2) - self.mean**2).clamp_min(0)
+        return self._moment(2, self.mean[..., None])
 
     @property
     def mode(self) -> Tensor:
@@ -351,7 +372,9 @@ class Tabulated(Distribution):
         return torch.where(self.density.sum(-1).isnan(), torch.nan, peak)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self.icdf(torch.rand((*sample_shape, *self.batch_shape), dtype=self.grid.dtype))
+        return self.icdf(
+            torch.rand((*sample_shape, *self.batch_shape), dtype=self.grid.dtype, device=self.grid.device)
+        )
 
     def squared_norm(self) -> Tensor:
         left, right = self.density[..., :-1], self.density[..., 1:]
