@@ -1,0 +1,48 @@
+"""The examples run from beginning to end, and say what they should."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested_here() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"photoz"}
+
+
+@pytest.mark.parametrize("data", ["registered", "simulated"])
+def test_photoz(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    example = load("photoz")
+    if data == "simulated" or not example.data.available("sdss_mgs"):
+        monkeypatch.setattr(example.data, "load", _no_network)
+    figure = tmp_path / "photoz.png"
+    found = example.main(["--rows", "1500", "--quick", "--out", str(figure)])
+    said = capsys.readouterr().out
+    assert ("simulating" in said) == (example.data.load is _no_network)
+    assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size < 300_000
+    assert said.count("spectroscopic") == 3
+    # Of 450 test galaxies and some 220 that calibrated: five standard deviations about the nominal level.
+    assert 0.48 < found["coverage_68"] < 0.88
+    assert found["sigma_nmad"] < 0.04 and found["crps"] < 0.03
+
+
+def _no_network(name: str) -> None:
+    from deepfield.core.errors import DataError
+
+    raise DataError(f"data set '{name}' is not at hand")
