@@ -31,7 +31,7 @@ from deepfield.core.model import members
 from deepfield.core.prediction import Prediction
 from deepfield.core.report import machine
 from deepfield.core.table import Table
-from deepfield.photoz.model import PhotozModel, encode
+from deepfield.photoz.model import PhotozModel, encode, parts
 from deepfield.photoz.score import POINTS, Score, scaled_error, score, sigma_nmad
 from deepfield.trust.metrics import coverage_law
 
@@ -114,7 +114,9 @@ def run_deepfield(catalog: dict[str, Any], train: np.ndarray, val: np.ndarray, t
     if teacher is not None:
         point = best_point(teacher.predict(xv), zv)
         found["ensemble"] = score(teacher.predict(x), z, point=point, bins={})
-        singles = [summary(score(m.predict(x), z, point=point, bins={}, repeats=20)) for m in members(teacher)]
+        features, core = parts(teacher)
+        seen = features(x)
+        singles = [summary(score(m.predict(seen), z, point=point, bins={}, repeats=20)) for m in members(core)]
     scores = {name: summary(s) for name, s in found.items()}
     if teacher is not None:
         mean = {k: {"value": float(np.mean([s[k]["value"] for s in singles])), "error": singles[0][k]["error"]}

@@ -3,6 +3,7 @@
 from deepfield.photoz.model import PhotozConfig, PhotozModel
 from deepfield.photoz.predict import class_probabilities, density_of_class, export, predict, predict_file
 from deepfield.photoz.read import read
+from deepfield.photoz.run import run
 from deepfield.photoz.score import Score, score
 from deepfield.photoz.simulate import simulate
 from deepfield.photoz.train import Fit, fit, train
@@ -22,6 +23,7 @@ __all__ = [
     "predict",
     "predict_file",
     "read",
+    "run",
     "score",
     "simulate",
     "train",

@@ -147,7 +147,9 @@ class PhotometryFeatures(nn.Module):
         # Band minus all redder bands; slices are several times faster than an index, and export as such.
         bands = range(self.n_bands - 1)
         colours = [magnitude[..., b : b + 1] - magnitude[..., b + 1 :] for b in bands]
-        return torch.cat([magnitude, *colours, 0.5 * torch.log(error * error / (flux * flux + 4 * self.softening**2))], -1)
+        return torch.cat(
+            [magnitude, *colours, 0.5 * torch.log(error * error / (flux * flux + 4 * self.softening**2))], -1
+        )
 
 
 def encode(table: Table, bands: tuple[str, ...]) -> Tensor:
@@ -165,16 +167,17 @@ def _head(config: PhotozConfig, n_classes: int) -> Head:
 
 
 def build(config: PhotozConfig, *, members: int | None = None, n_classes: int = 0, gaps: bool = True) -> Model:
-    """The untrained model: ``members`` nets (the configured number by default), one head each.
+    """The untrained model: ``members`` nets (the configured number by default) on shared features.
 
     Without ``gaps`` in the training data the nets carry no masks.
     """
+    features = PhotometryFeatures(len(config.bands))
 
     def member(k: int) -> Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed * 1009 + k)
-            head, features = _head(config, n_classes), PhotometryFeatures(len(config.bands))
-            mlp = ResidualMLP(
+            head = _head(config, n_classes)
+            net = ResidualMLP(
                 features.n_features,
                 head.n_features,
                 width=config.width,
@@ -182,9 +185,20 @@ def build(config: PhotozConfig, *, members: int | None = None, n_classes: int = 
                 dropout=config.dropout,
                 masked=len(config.bands) if gaps else 0,
             )
-            return Model(nn.Sequential(features, mlp), head)
+            return Model(net, head)
 
-    return ensemble([member(k) for k in range(members or config.members)])
+    return on_photometry(features, ensemble([member(k) for k in range(members or config.members)]))
+
+
+def on_photometry(features: PhotometryFeatures, core: Model) -> Model:
+    """``core``, a model of features, as a model of fluxes and errors; weights are shared."""
+    return Model(nn.Sequential(features, core.net), core.head)
+
+
+def parts(model: Model) -> tuple[PhotometryFeatures, Model]:
+    """The inverse of :func:`on_photometry`."""
+    stages: Any = model.net
+    return stages[0], Model(stages[1], model.head)
 
 
 @dataclass

@@ -25,7 +25,15 @@ from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.table import Table, no_column
 from deepfield.data.photometry import bands_of
-from deepfield.photoz.model import PhotozConfig, PhotozModel, build, encode
+from deepfield.photoz.model import (
+    PhotometryFeatures,
+    PhotozConfig,
+    PhotozModel,
+    build,
+    encode,
+    on_photometry,
+    parts,
+)
 from deepfield.trust.calibration import fit_conformal
 
 log = logging.getLogger("deepfield")
@@ -103,8 +111,7 @@ def fit(
     val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
     if not len(val):
         raise TableError(f"a validation share of {config.validation} leaves none of {len(order)} rows")
-    batches = _batches(rows, fitted, config, seed=config.seed), _batches(rows, val, config, seed=None)
-    teacher, student, history = _learn(rows, fitted, batches, config, checkpoint, progress)
+    teacher, student, history = _learn(rows, fitted, val, config, checkpoint, progress)
     model = PhotozModel(
         config,
         student or teacher,
@@ -139,7 +146,7 @@ def fit(
 def _learn(
     rows: _Rows,
     fitted: Tensor,
-    batches: tuple[Batches, Batches],
+    val: Tensor,
     config: PhotozConfig,
     checkpoint: str | os.PathLike[str] | None,
     progress: bool,
@@ -151,15 +158,20 @@ def _learn(
         return {"checkpoint": path, "progress": f"{stage:<8}" if progress else False}
 
     teacher = build(config, n_classes=len(rows.labels), gaps=bool(rows.missing))
+    features, core = parts(teacher)
     prepare(teacher, rows.x[fitted], rows.y[fitted])
+    batches = (
+        _batches(rows, fitted, features, config, seed=config.seed),
+        _batches(rows, val, features, config, seed=None),
+    )
     recipe = _recipe(config, len(fitted))
-    history = {"members": asdict(core_fit(teacher, *batches, config=recipe, **watch("members")))}
+    history = {"members": asdict(core_fit(core, *batches, config=recipe, **watch("members")))}
     if not config.distil or config.members == 1:
         return teacher, None, history
-    student = copy.deepcopy(members(teacher)[0])
+    student = copy.deepcopy(members(core)[0])
     recipe = _recipe(config, len(fitted), student=True)
-    history["student"] = asdict(distil(teacher, student, *batches, config=recipe, **watch("student")))
-    return teacher, student, history
+    history["student"] = asdict(distil(core, student, *batches, config=recipe, **watch("student")))
+    return teacher, on_photometry(features, student), history
 
 
 @dataclass(frozen=True)
@@ -224,33 +236,38 @@ def train_to_folder(table: Table, folder: str | os.PathLike[str], config: Photoz
     return model
 
 
-def prepare(model: Model, x: Tensor, y: Tensor) -> Model:
-    """Tell features, scaling and head of every member what the training data look like."""
-    for part in members(model):
-        net: Any = part.net
-        features, mlp = net
-        mlp.standardise.fit(features.fit(x)(x))
+def prepare(model: Model, x: Tensor, y: Tensor) -> None:
+    """Tell features, scalings and heads what the training data look like."""
+    features, core = parts(model)
+    seen = features.fit(x)(x)
+    for member in members(core):
+        net: Any = member.net
+        net.standardise.fit(seen)
     model.head.fit_target(y if y.shape[1] > 1 else y[:, 0])
-    return model
 
 
-def _batches(rows: _Rows, chosen: Tensor, config: PhotozConfig, *, seed: int | None) -> Batches:
-    target = rows.y[chosen] if rows.labels else rows.y[chosen, 0]
-    size = config.batch if seed is not None else 8192
-    jitter = _Noise(config.noise) if config.noise and seed is not None else None
-    return Batches(rows.x[chosen], target, size=size, seed=seed, augment=jitter)
+def _batches(
+    rows: _Rows, chosen: Tensor, features: PhotometryFeatures, config: PhotozConfig, *, seed: int | None
+) -> Batches:
+    """Features are computed once, but for noise that is new in every step."""
+    x, target = rows.x[chosen], rows.y[chosen] if rows.labels else rows.y[chosen, 0]
+    if seed is None:
+        return Batches(features(x), target, size=8192, seed=None)
+    if not config.noise:
+        return Batches(features(x), target, size=config.batch, seed=seed)
+    return Batches(x, target, size=config.batch, seed=seed, augment=_Noise(config.noise, features))
 
 
 class _Noise:
-    """Photometric noise drawn afresh, in units of each flux's error."""
+    """Features of photometry with noise drawn afresh, in units of each flux's error."""
 
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
+    def __init__(self, scale: float, features: PhotometryFeatures) -> None:
+        self.scale, self.features = scale, features
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         flux, error = x.chunk(2, -1)
         draw = torch.randn(flux.shape, generator=generator) * self.scale * error.nan_to_num(0.0)
-        return torch.cat([flux + draw, error], -1), y
+        return self.features(torch.cat([flux + draw, error], -1)), y
 
 
 def _recipe(config: PhotozConfig, rows: int, *, student: bool = False) -> FitConfig:
