@@ -163,11 +163,14 @@ def test_files_that_are_none(tmp_path):
             score(tmp_path / name, table)
 
 
-def test_conformal_intervals_are_what_coverage_measures():
+def test_conformal_intervals_are_what_coverage_measures(tmp_path):
     p, table = toy(n=1000, seed=1)
     wide = Prediction(p.head, p.features, conformal=Conformal([np.linspace(0.9, 0.99, 50)]))
     found = score(wide, table, repeats=5)
     assert found.coverage_683 > 0.85 and found.coverage_955 > 0.96
+    write_qp(wide, tmp_path / "pz.hdf5", ids=np.arange(1000))
+    again = score(tmp_path / "pz.hdf5", table, repeats=5)
+    assert again.coverage_683 == pytest.approx(found.coverage_683, abs=0.01)  # from the columns of the file
     few = Prediction(p.head, p.features, conformal=Conformal([np.linspace(0.1, 0.9, 9)]))
     assert "coverage_955" not in score(few, table, repeats=5).metrics
 

@@ -106,9 +106,7 @@ def test_recalibrated_and_tabulated_densities_are_scored_as_they_are():
     pdf = (W[:2] * stats.norm.pdf(grid[:, None, None], M[:2], S[:2])).sum(-1).T
     table = Prediction.tabulated(grid, pdf)
     np.testing.assert_allclose(metrics.crps(table, Y[:2]), metrics.crps_mixture(W, M, S, Y)[:2], rtol=1e-3)
-    np.testing.assert_allclose(
-        metrics.squared_norm(table), metrics.squared_norm_mixture(W, M, S)[:2], rtol=5e-4
-    )
+    np.testing.assert_allclose(metrics.squared_norm(table), metrics.squared_norm_mixture(W, M, S)[:2], rtol=5e-4)
 
 
 def test_chunks_change_nothing(monkeypatch):

@@ -23,7 +23,8 @@ from deepfield.core.files import atomic
 from deepfield.core.optional import require
 from deepfield.trust.metrics import nodes
 
-LEVEL = 0.683
+LEVEL = 0.6827
+POINTS = ("zmode", "zmean", "zmedian", "z_lo68", "z_hi68")
 _POINTS = 256
 _ROWS = 4096
 
@@ -31,10 +32,10 @@ _ROWS = 4096
 def point_columns(prediction: Any) -> dict[str, NDArray[np.float64]]:
     """The columns that go beside a density, (N,) each: zmode, zmean, zmedian, z_lo68, z_hi68.
 
-    The interval is the prediction's own at 68.3 per cent: conformal where it was calibrated.
+    The interval is the prediction's own at 68.27 per cent: conformal where it was calibrated.
     """
     if not len(prediction):
-        return {name: np.empty(0) for name in ("zmode", "zmean", "zmedian", "z_lo68", "z_hi68")}
+        return {name: np.empty(0) for name in POINTS}
     low, high = prediction.interval(LEVEL)
     return {
         "zmode": prediction.mode,
@@ -66,7 +67,7 @@ class QpWriter:
         ids : (N,) integers or strings, optional
             Written as ``object_id``; row numbers unless given.
         extra : mapping of (N,) arrays, optional
-            More columns.
+            More columns; those of :func:`point_columns` are computed unless they are among them.
 
         Raises
         ------
@@ -75,7 +76,9 @@ class QpWriter:
         """
         n = len(prediction)
         own = np.arange(self.rows, self.rows + n) if ids is None else ids
-        columns = {"object_id": own, **point_columns(prediction), **dict(extra or {})}
+        more = dict(extra or {})
+        points = {} if more.keys() >= set(POINTS) else point_columns(prediction)
+        columns = {"object_id": own, **points, **more}
         kind, meta, data = _parameters(prediction)
         if self._kind and (kind != self._kind or set(columns) != self._names):
             raise DeepfieldError("predictions appended to one file must have the same form and the same columns")
@@ -141,9 +144,9 @@ def _parameters(prediction: Any) -> tuple[str, dict[str, Any], dict[str, NDArray
 def _resolved(prediction: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (N, J) that follow each density, and the density there, of unit area by the trapezoid rule."""
     points = nodes(prediction, _POINTS)
-    lost = ~np.isfinite(points).all(1)
-    points[lost] = np.linspace(0, 1, _POINTS)  # qp wants increasing points even of a row of NaN
     density = np.exp(prediction.log_prob(points))
+    lost = ~(np.isfinite(points) & np.isfinite(density)).all(1)
+    points[lost] = np.linspace(0, 1, _POINTS)  # qp wants increasing points even of a row of NaN
     density[lost] = np.nan
     area = 0.5 * (np.diff(points, axis=1) * (density[:, 1:] + density[:, :-1])).sum(1, keepdims=True)
     return points, density / area
@@ -226,8 +229,9 @@ def read_qp(path: str | os.PathLike[str], *, grid: ArrayLike | None = None) -> t
             points = file["meta/xvals"][()].ravel() if kind == "interp" else np.empty(0)
             columns = {name: _text(values[()]) for name, values in file.get("ancil", {}).items()}
         if kind == "mixmod":
-            total = data["weights"].sum(1, keepdims=True)
-            return Prediction.mixture(data["weights"] / total, data["means"], data["stds"]), columns
+            weights = data["weights"] / data["weights"].sum(1, keepdims=True)
+            lost = 0 * weights.sum(1, keepdims=True)  # NaN in a row that was not served
+            return Prediction.mixture(weights, data["means"] + lost, data["stds"] + lost), columns
         if kind == "interp":
             return Prediction.tabulated(points, data["yvals"]), columns
     except (OSError, KeyError, ValueError, TypeError) as error:

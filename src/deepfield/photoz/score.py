@@ -260,10 +260,7 @@ def _terms(density: Any, columns: Mapping[str, Any], z: Array, point: str) -> di
             raise DeepfieldError(f"the predictions have no column '{name}': {', '.join(columns)}")
         found = {"z_phot": np.asarray(columns[name], dtype=np.float64)}
         found["dz"] = scaled_error(found["z_phot"], z)
-        if "z_lo68" in columns and "z_hi68" in columns:
-            low, high = (np.asarray(columns[k], dtype=np.float64) for k in ("z_lo68", "z_hi68"))
-            found["coverage_683"] = np.where(np.isnan(low + high), np.nan, (z >= low) & (z <= high))
-        return found
+        return found | _stated(columns, z)
     found = {"z_phot": np.asarray(getattr(density, point), dtype=np.float64)}
     found["dz"] = scaled_error(found["z_phot"], z)
     found["crps"], found["pit"] = metrics.crps(density, z), metrics.pit(density, z)
@@ -271,10 +268,23 @@ def _terms(density: Any, columns: Mapping[str, Any], z: Array, point: str) -> di
     for name, level in LEVELS.items():
         try:
             low, high = density.interval(level)
+            found[name] = _inside(low, high, z)
         except CalibrationError:  # too few calibration rows: there is no such interval to cover anything
             continue
-        found[name] = np.where(np.isnan(low), np.nan, (z >= low) & (z <= high))
-    return found
+    # a file's own interval is the calibrated one, which its density alone cannot tell
+    return found if getattr(density, "conformal", None) is not None else found | _stated(columns, z)
+
+
+def _stated(columns: Mapping[str, Any], z: Array) -> dict[str, Array]:
+    """What the interval columns of a file say of the coverage."""
+    if "z_lo68" not in columns or "z_hi68" not in columns:
+        return {}
+    low, high = (np.asarray(columns[name], dtype=np.float64) for name in ("z_lo68", "z_hi68"))
+    return {"coverage_683": _inside(low, high, z)}
+
+
+def _inside(low: Array, high: Array, z: Array) -> Array:
+    return np.where(np.isnan(low) | np.isnan(high), np.nan, (z >= low) & (z <= high))
 
 
 def _measure(terms: Mapping[str, Array], keep: NDArray[np.bool_], repeats: int, seed: int) -> dict[str, Metric]:
