@@ -124,9 +124,7 @@ def test_both_together_on_a_badly_wrong_density():
     pit = fitted.pit_map.forward(pit_of_wrong_density(rng, 40_000, "narrow"))
     assert pit_ks(pit) < 0.03
     for level in (0.683, 0.955):
-        assert (2 * np.abs(pit - 0.5) <= fitted.conformal.levels(level)).mean() == pytest.approx(
-            level, abs=0.03
-        )
+        assert (2 * np.abs(pit - 0.5) <= fitted.conformal.levels(level)).mean() == pytest.approx(level, abs=0.03)
         assert fitted.conformal.levels(level) == pytest.approx(level, abs=0.03)  # the map did its share
     assert calibrate(rng.uniform(size=500), share=0).pit_map.is_identity
     with pytest.raises(CalibrationError, match="share"):
