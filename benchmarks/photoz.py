@@ -31,7 +31,7 @@ from deepfield.core.model import members
 from deepfield.core.prediction import Prediction
 from deepfield.core.report import machine
 from deepfield.core.table import Table
-from deepfield.photoz.model import PhotozModel, encode, parts
+from deepfield.photoz.model import PhotozModel, parts
 from deepfield.photoz.score import POINTS, Score, scaled_error, score, sigma_nmad
 from deepfield.trust.metrics import coverage_law
 
@@ -72,7 +72,7 @@ def summary(found: Score) -> dict[str, Any]:
 def coverage(model: PhotozModel, density: Prediction, table: Table) -> list[dict[str, Any]]:
     """Coverage of conformal intervals, over all rows and in thirds of the reference magnitude."""
     z = table.column("z_spec")
-    magnitude = model.reference_magnitude(encode(table, model.bands))
+    magnitude = model.reference_magnitude(model.encode(table))
     order = np.argsort(np.where(np.isnan(magnitude), np.inf, magnitude), kind="stable")
     parts = {"all": order, **dict(zip(("bright", "middle", "faint"), np.array_split(order, 3)))}
     assert model.conformal is not None
@@ -106,7 +106,7 @@ def run_deepfield(catalog: dict[str, Any], train: np.ndarray, val: np.ndarray, t
     clock, cpu = time.perf_counter(), time.process_time()
     result = photoz.fit(table, seed=seed, progress=False)
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
-    x, z = encode(held, result.model.bands), held.column("z_spec")
+    x, z = result.model.encode(held), held.column("z_spec")
     xv, zv = result.held_out
     density, _ = result.model.predict_raw(x)
     found = {"deepfield": score(density, z, point=best_point(result.model.predict_raw(xv)[0], zv), bins={})}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -21,9 +20,8 @@ from deepfield.core.nets import ResidualMLP
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
-from deepfield.data.photometry import photometry
+from deepfield.photoz.features import PhotometryFeatures, encode
 
-POGSON = 2.5 / math.log(10)
 ESTIMATORS = ("mixture", "flow", "point")
 
 
@@ -61,6 +59,9 @@ class PhotozConfig:
         Shares of the rows kept from training: to stop in time, and to calibrate.
     classes : str
         Column with a class (GALAXY, QSO); each class then has its probability and its own density.
+    extinction : str
+        Survey whose coefficients turn E(B-V), column ``ebv``, into a correction of the photometry ("sdss",
+        "lsst", ...); "none"; or "auto": corrected if the catalogue has the column and is not corrected yet.
     seed : int
         Of everything random.
     """
@@ -82,6 +83,7 @@ class PhotozConfig:
     validation: float = 0.1
     calibration: float = 0.15
     classes: str = ""
+    extinction: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -101,61 +103,6 @@ class PhotozConfig:
             )
         if self.classes and self.estimator != "mixture":
             raise DeepfieldError("classes need the estimator 'mixture': each class has its own mixture")
-
-
-class PhotometryFeatures(nn.Module):
-    """Fluxes and errors (N, 2B) to asinh magnitudes, all colours and their log errors; NaN where missing.
-
-    asinh magnitudes (Lupton, Gunn & Szalay 1999) stay finite and well-behaved at zero and negative flux:
-    m = -2.5/ln 10 [asinh(f / 2b) + ln b], with the softening b of each band learned from its errors. The order
-    of features is magnitudes (B), colours of all pairs (B (B - 1) / 2), log errors (B).
-
-    Examples
-    --------
-    >>> PhotometryFeatures(3)(torch.ones(2, 6)).shape
-    torch.Size([2, 9])
-    """
-
-    softening: Tensor
-    limit: Tensor
-
-    def __init__(self, n_bands: int) -> None:
-        super().__init__()
-        self.n_bands = n_bands
-        self.n_features = 2 * n_bands + n_bands * (n_bands - 1) // 2
-        self.register_buffer("softening", torch.ones(n_bands))
-        self.register_buffer("limit", torch.ones(n_bands))
-
-    @torch.no_grad()
-    def fit(self, x: Tensor) -> PhotometryFeatures:
-        """Learn softenings and limiting errors from training photometry (N, 2B)."""
-        flux, error = x.double().chunk(2, -1)
-        known = torch.where(error > 0, error, torch.nan)
-        # Without errors, a thousandth of the median flux: the magnitudes are then Pogson's, but for zero flux.
-        instead = 1e-3 * torch.nanmedian(flux.abs().where(flux != 0, torch.nan), 0).values
-        faint = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.25) for c in known.T])
-        largest = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.75) for c in known.T])
-        self.softening.copy_((1.042 * faint).where(faint.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
-        self.limit.copy_(largest.where(largest.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        flux, error = x.chunk(2, -1)
-        # A non-detection whose limit nobody gave takes the survey's usual one.
-        error = torch.where(torch.isnan(error) & (flux == 0), self.limit, error)
-        magnitude = -POGSON * (torch.asinh(flux * (0.5 / self.softening)) + torch.log(self.softening))
-        # Band minus all redder bands; slices are several times faster than an index, and export as such.
-        bands = range(self.n_bands - 1)
-        colours = [magnitude[..., b : b + 1] - magnitude[..., b + 1 :] for b in bands]
-        return torch.cat(
-            [magnitude, *colours, 0.5 * torch.log(error * error / (flux * flux + 4 * self.softening**2))], -1
-        )
-
-
-def encode(table: Table, bands: tuple[str, ...]) -> Tensor:
-    """Raw model input (N, 2B), float32: fluxes then their errors in nJy, NaN where a band is missing."""
-    flux, error = photometry(table, bands)
-    return torch.from_numpy(np.concatenate([flux, error], 1).astype(np.float32))
 
 
 def _head(config: PhotozConfig, n_classes: int) -> Head:
@@ -235,6 +182,10 @@ class PhotozModel:
     def bands(self) -> tuple[str, ...]:
         """From blue to red."""
         return self.config.bands
+
+    def encode(self, table: Table) -> Tensor:
+        """Raw input (N, 2B) of a catalogue, corrected for extinction as the training catalogue was."""
+        return encode(table, self.bands, self.config.extinction)
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain JSON."""

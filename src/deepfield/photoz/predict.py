@@ -20,7 +20,7 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
 from deepfield.core.table import Table
-from deepfield.photoz.model import PhotozModel, encode
+from deepfield.photoz.model import PhotozModel
 from deepfield.photoz.read import read, read_batches
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def predict(model: PhotozModel, table: Table) -> Prediction:
     TableError
         If a band of the model is not in the table.
     """
-    prediction, why = model.predict_raw(encode(table, model.bands))
+    prediction, why = model.predict_raw(model.encode(table))
     counts = Counts()
     counts.add(why, model.reason_texts)
     if counts.unserved:
@@ -256,7 +256,7 @@ def _arrow(served: PhotozModel, start: int, table: Table) -> pa.Table:
 
     from deepfield.core.prediction_files import KEY, describe, feature_column
 
-    prediction, why = served.predict_raw(encode(table, served.bands), dtype=torch.float32)
+    prediction, why = served.predict_raw(served.encode(table), dtype=torch.float32)
     native, rest = _native(prediction)
     arrays: dict[str, Any] = {"object_id": _ids(table, start)}
     arrays |= {name: pa.array(values) for name, values in columns_of(prediction, served).items()}
@@ -289,7 +289,7 @@ def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns
     from deepfield.photoz.export_qp import write_qp
 
     table = read(catalog, columns=columns, bands=served.bands)
-    prediction, why = served.predict_raw(encode(table, served.bands))
+    prediction, why = served.predict_raw(served.encode(table))
     counts.add(why, served.reason_texts)
     extra = columns_of(prediction, served) | {"reason_code": why}
     write_qp(prediction, out, ids=_ids(table), extra=extra)

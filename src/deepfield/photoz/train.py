@@ -25,12 +25,11 @@ from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.table import Table, no_column
 from deepfield.data.photometry import bands_of
+from deepfield.photoz.features import PhotometryFeatures, encode, settle_extinction
 from deepfield.photoz.model import (
-    PhotometryFeatures,
     PhotozConfig,
     PhotozModel,
     build,
-    encode,
     on_photometry,
     parts,
 )
@@ -104,6 +103,7 @@ def fit(
     """
     config = replace(config or PhotozConfig(), **overrides)
     config = replace(config, bands=config.bands or bands_of(table))
+    config = replace(config, extinction=settle_extinction(table, config.bands, config.extinction))
     rows = _rows(table, config)
     rng = np.random.default_rng(config.seed)
     order = torch.from_numpy(rng.permutation(len(rows.x)))
@@ -185,7 +185,7 @@ class _Rows:
 
 
 def _rows(table: Table, config: PhotozConfig) -> _Rows:
-    x = encode(table, config.bands)
+    x = encode(table, config.bands, config.extinction)
     z = redshifts(table, config.target)
     good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
     if good.sum() < len(z):

@@ -1,0 +1,112 @@
+"""From a catalogue's photometry to the features of a network."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.table import Table
+from deepfield.data.photometry import photometry
+from deepfield.physics.photometry import EXTINCTION
+from deepfield.physics.photometry import extinction as galactic_extinction
+
+log = logging.getLogger("deepfield")
+POGSON = 2.5 / math.log(10)
+
+
+class PhotometryFeatures(nn.Module):
+    """Fluxes and errors (N, 2B) to asinh magnitudes, all colours and their log errors; NaN where missing.
+
+    asinh magnitudes (Lupton, Gunn & Szalay 1999) stay finite and well-behaved at zero and negative flux:
+    m = -2.5/ln 10 [asinh(f / 2b) + ln b], with the softening b of each band learned from its errors. The order
+    of features is magnitudes (B), colours of all pairs (B (B - 1) / 2), log errors (B).
+
+    Examples
+    --------
+    >>> PhotometryFeatures(3)(torch.ones(2, 6)).shape
+    torch.Size([2, 9])
+    """
+
+    softening: Tensor
+    limit: Tensor
+
+    def __init__(self, n_bands: int) -> None:
+        super().__init__()
+        self.n_bands = n_bands
+        self.n_features = 2 * n_bands + n_bands * (n_bands - 1) // 2
+        self.register_buffer("softening", torch.ones(n_bands))
+        self.register_buffer("limit", torch.ones(n_bands))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> PhotometryFeatures:
+        """Learn softenings and limiting errors from training photometry (N, 2B)."""
+        flux, error = x.double().chunk(2, -1)
+        known = torch.where(error > 0, error, torch.nan)
+        # Without errors, a thousandth of the median flux: the magnitudes are then Pogson's, but for zero flux.
+        instead = 1e-3 * torch.nanmedian(flux.abs().where(flux != 0, torch.nan), 0).values
+        faint = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.25) for c in known.T])
+        largest = torch.stack([torch.nanquantile(c[:: max(1, len(c) // 1_000_000)], 0.75) for c in known.T])
+        self.softening.copy_((1.042 * faint).where(faint.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
+        self.limit.copy_(largest.where(largest.isfinite(), instead).nan_to_num(1.0).clamp_min(1e-30))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        flux, error = x.chunk(2, -1)
+        # A non-detection whose limit nobody gave takes the survey's usual one.
+        error = torch.where(torch.isnan(error) & (flux == 0), self.limit, error)
+        magnitude = -POGSON * (torch.asinh(flux * (0.5 / self.softening)) + torch.log(self.softening))
+        # Band minus all redder bands; slices are several times faster than an index, and export as such.
+        bands = range(self.n_bands - 1)
+        colours = [magnitude[..., b : b + 1] - magnitude[..., b + 1 :] for b in bands]
+        return torch.cat(
+            [magnitude, *colours, 0.5 * torch.log(error * error / (flux * flux + 4 * self.softening**2))], -1
+        )
+
+
+def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Tensor:
+    """Raw model input (N, 2B), float32: fluxes then their errors in nJy, NaN where a band is missing.
+
+    With the name of a survey in ``extinction``, both are corrected for the Galaxy's dust by the table's ``ebv``.
+
+    Raises
+    ------
+    TableError
+        If a band is missing, or ``ebv`` is and the correction needs it.
+    """
+    flux, error = photometry(table, bands)
+    if extinction != "none":
+        magnitudes = [galactic_extinction(b, table.column("ebv"), survey=extinction) for b in bands]
+        correction = 10 ** (0.4 * np.stack(magnitudes, 1))
+        flux, error = flux * correction, error * correction
+    return torch.from_numpy(np.concatenate([flux, error], 1).astype(np.float32))
+
+
+def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:
+    """What "auto" means for this catalogue; another setting stands, if it is one.
+
+    Raises
+    ------
+    DeepfieldError
+        If there are no coefficients for the survey and the bands.
+    """
+    if wanted == "auto":
+        if "ebv" not in table.colnames or table.meta.get("dereddened"):
+            return "none"
+        fitting = [s for s, known in EXTINCTION.items() if set(bands) <= set(known)]
+        if not fitting:
+            log.warning("the column ebv is not used: no survey with extinction coefficients for %s", bands)
+            return "none"
+        wanted = "lsst" if "lsst" in fitting and "y" in bands else fitting[0]
+        log.info("photometry is corrected for extinction with ebv and the coefficients of %s", wanted)
+    if wanted != "none":
+        try:
+            for band in bands:
+                galactic_extinction(band, 0.0, survey=wanted)
+        except ValueError as error:
+            raise DeepfieldError(str(error)) from None
+    return wanted
