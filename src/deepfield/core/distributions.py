@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,11 +127,16 @@ class GaussianMixture(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
             shape = (*sample_shape, *self.batch_shape)
-            k = torch.distributions.Categorical(logits=self.log_weights).sample(tuple(sample_shape))[..., None]
-            pick = lambda t: t.expand(*shape, t.shape[-1]).gather(-1, k)[..., 0]  # noqa: E731
-            return pick(self.means) + pick(self.stds) * torch.randn(
-                shape, dtype=self.means.dtype, device=self.means.device
+            like: Any = {"dtype": self.means.dtype, "device": self.means.device}
+            share = self.weights.cumsum(-1)
+            k = (
+                (share <= torch.rand(shape, **like)[..., None])
+                .sum(-1, keepdim=True)
+                .clamp_max(share.shape[-1] - 1)
             )
+            pick = lambda t: t.expand(*shape, t.shape[-1]).gather(-1, k)[..., 0]  # noqa: E731
+            y = pick(self.means) + pick(self.stds) * torch.randn(shape, **like)
+            return torch.where(torch.isnan(share[..., -1]), torch.nan, y)
 
     def squared_norm(self) -> Tensor:
         """Integral of the squared density: sum_jk w_j w_k N(mu_j; mu_k, sqrt(sigma_j^2 + sigma_k^2))."""
@@ -167,16 +173,16 @@ class _Columns:
         low, high = ends.amin(0) - slack, ends.amax(0) + slack
         start = torch.minimum(torch.maximum(self.mean + self.std * z, low), high)
         solved, *state = self._newton(slice(None), q, start, low, high, high - low)
-        y = state[0]
         for _ in range(25):
             # NaN parameters never solve anything and stay NaN.
-            rows = torch.nonzero(~(solved | torch.isnan(y)))[:, 0]
+            rows = torch.nonzero(~(solved | torch.isnan(state[0])))[:, 0]
             if not len(rows):
                 break
-            solved[rows], *found = self._newton(rows, q[rows], *(t[rows] for t in state))
+            y, low, high, before = (t[rows] for t in state)
+            solved[rows], *found = self._newton(rows, q[rows], y, low, high, before)
             for whole, part in zip(state, found):
                 whole[rows] = part
-        return torch.where(torch.isinf(z) & ~torch.isnan(self.mean), z, y)  # levels 0 and 1 lie at infinity
+        return torch.where(torch.isinf(z) & ~torch.isnan(self.mean), z, state[0])  # levels 0 and 1 lie at infinity
 
     def _newton(
         self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, before: Tensor, steps: int = 4

@@ -24,6 +24,7 @@ from deepfield.core.distributions import Tabulated, average
 from deepfield.core.errors import ModelError
 
 _INVERSE_SOFTPLUS_ONE = math.log(math.e - 1)
+_LARGEST = 4096
 
 
 class Head(nn.Module):
@@ -296,8 +297,8 @@ class GivenMixture(Head):
     def parameters_of(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and widths (..., K); a zero weight keeps its component silent."""
         weights, means, stds = features.chunk(3, -1)
-        weights = weights.clamp_min(1e-37)
-        return (weights / weights.sum(-1, keepdim=True)).log(), means, stds.clamp_min(1e-9)
+        weights = (weights / weights.sum(-1, keepdim=True)).clamp_min(1e-37)  # all of them zero: NaN
+        return weights.log(), means, stds.clamp_min(1e-9)
 
     def forward(self, features: Tensor) -> GaussianMixtureDistribution:
         return GaussianMixtureDistribution(*self.parameters_of(features), normalised=True)
@@ -315,7 +316,7 @@ class GivenTable(Head):
 
     def __init__(self, grid: Sequence[float]) -> None:
         values = [float(g) for g in grid]
-        if len(values) < 2 or any(b <= a for a, b in pairwise(values)):
+        if len(values) < 2 or not all(a < b < math.inf for a, b in pairwise(values)):
             raise ModelError(
                 f"the grid of a density must increase and have two points or more; it has {len(values)}"
             )
@@ -328,13 +329,21 @@ class GivenTable(Head):
         return Tabulated(self.grid.to(features), features)
 
 
+def _members(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    members = arguments.get("members")
+    plain = isinstance(members, list) and all(isinstance(m, dict) and m.get("head") != "Ensemble" for m in members)
+    if not plain or not 1 <= len(members or []) <= _LARGEST:
+        raise ModelError("an ensemble is described by the list of its members' heads")
+    return members or []
+
+
 def build_head(config: dict[str, Any]) -> Head:
     """A head from its ``config``; only the names below are known, so that no file can name other code.
 
     Raises
     ------
     ModelError
-        If the name or an argument is not known.
+        If the name or an argument is not known, or the head would be absurdly large.
 
     Examples
     --------
@@ -349,13 +358,18 @@ def build_head(config: dict[str, Any]) -> Head:
             GaussianMixture, Categorical, Bernoulli, GaussianVector, ClassMixture, Flow, GivenMixture, GivenTable
         )
     }  # fmt: skip
+    if not isinstance(config, dict):
+        raise ModelError(f"a head is described by an object with its name and arguments, not by {config!r:.80}")
     arguments = dict(config)
     name = arguments.pop("head", None)
     if name == "Ensemble":
-        return Ensemble([build_head(member) for member in arguments["members"]])
-    if name not in known:
-        raise ModelError(f"unknown head '{name}'; this version knows {', '.join([*known, 'Ensemble'])}")
+        return Ensemble([build_head(member) for member in _members(arguments)])
+    if not isinstance(name, str) or name not in known:
+        raise ModelError(f"unknown head {name!r:.80}; this version knows {', '.join([*known, 'Ensemble'])}")
+    for key, value in arguments.items():
+        if isinstance(value, int | float) and not 0 <= value <= _LARGEST:
+            raise ModelError(f"head '{name}' with {key}={value} is absurd; the most is {_LARGEST}")
     try:
         return known[name](**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise ModelError(f"head '{name}' cannot be built from {arguments}: {error}") from None

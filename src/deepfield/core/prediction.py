@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from deepfield.core.calibrators import Conformal, PITMap
 
 Array = NDArray[np.float64]
-_NODES = (np.arange(256) + 0.5) / 256
+# Levels u = s^2 (3 - 2s) for an even s, closer together in the tails, and their weights du: for integrals over u.
+_S = (np.arange(256) + 0.5) / 256
+_NODES, _WEIGHTS = _S**2 * (3 - 2 * _S), _S * (1 - _S) / np.sum(_S * (1 - _S))
 
 
 class Prediction:
@@ -68,27 +70,39 @@ class Prediction:
         self._own = copy.deepcopy(head).cpu().to(dtype).requires_grad_(False)
         self.pit_map, self.conformal = pit_map, conformal
         self.group = None if group is None else np.asarray(group, dtype=np.int64)
+        if self.group is not None and self.group.shape != (len(values),):
+            raise DeepfieldError(f"one group for each of {len(values)} objects expected, got {self.group.shape}")
 
     @classmethod
     def mixture(cls, weights: ArrayLike, means: ArrayLike, stds: ArrayLike, **options: Any) -> Prediction:
         """Gaussian mixtures given by their parameters, each (N, K)."""
         parts = [np.asarray(a, dtype=np.float32) for a in (weights, means, stds)]
+        if len({a.shape for a in parts}) > 1 or parts[0].ndim != 2:
+            shapes = ", ".join(str(a.shape) for a in parts)
+            raise DeepfieldError(f"weights, means and widths of one shape (N, K) expected, got {shapes}")
+        if (parts[0] < 0).any() or (parts[2] < 0).any():
+            raise DeepfieldError("the weights and widths of a mixture cannot be negative")
         return cls(GivenMixture(parts[0].shape[-1]), np.concatenate(parts, -1), **options)
 
     @classmethod
     def tabulated(cls, grid: ArrayLike, pdf: ArrayLike, **options: Any) -> Prediction:
         """Densities (N, G) on an increasing grid (G,), linear between its points; they are normalised here."""
-        return cls(GivenTable(np.asarray(grid).tolist()), np.asarray(pdf), **options)
+        values = np.asarray(pdf, dtype=np.float32)
+        if (values < 0).any():
+            raise DeepfieldError("a density cannot be negative; clip it if a code's own numbers are")
+        return cls(GivenTable(np.asarray(grid, dtype=np.float64).ravel().tolist()), values, **options)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __repr__(self) -> str:
-        return f"Prediction of {len(self):,} objects, {self.features.shape[1]} floats each ({type(self.head).__name__})"
+        kind = type(self.head).__name__
+        return f"Prediction of {len(self):,} objects, {self.features.shape[1]} floats each ({kind})"
 
     def __getitem__(self, index: slice | ArrayLike) -> Prediction:
         if not isinstance(index, slice):
             index = np.atleast_1d(np.asarray(index))
+            index = index if index.size else index.astype(np.int64)
         return self._with(self.features[index], None if self.group is None else self.group[index])
 
     def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Prediction:
@@ -108,13 +122,20 @@ class Prediction:
         Raises
         ------
         DeepfieldError
-            If there are none, or they come from different heads.
+            If there are none, or they come from different heads or calibrations.
         """
+        from deepfield.core.prediction_files import describe
+
         if not parts:
             raise DeepfieldError("no predictions to concatenate")
         first = parts[0]
-        if any(p.head is not first.head and p.head.config != first.head.config for p in parts):
-            raise DeepfieldError("predictions of different models cannot be concatenated: their heads differ")
+        made = (first.head, first.pit_map, first.conformal)
+        for p in parts[1:]:
+            same = all(a is b for a, b in zip(made, (p.head, p.pit_map, p.conformal)))
+            if not same and describe(p) != describe(first):
+                raise DeepfieldError("predictions of different models or calibrations cannot be concatenated")
+            if (p.group is None) != (first.group is None):
+                raise DeepfieldError("predictions with and without groups cannot be concatenated")
         group = None if first.group is None else np.concatenate([np.asarray(p.group) for p in parts])
         return first._with(torch.cat([p.features for p in parts]), group)
 
@@ -133,21 +154,29 @@ class Prediction:
         return np.concatenate(parts)
 
     def _scalar(self) -> None:
-        if len(self) and self.distribution(slice(0, 1)).event_shape:
+        density = self.distribution(slice(0, 1))
+        if density.event_shape:
             raise DeepfieldError("this prediction is a density over vectors; quantiles and cdf need a scalar")
+        if isinstance(density, torch.distributions.Categorical | torch.distributions.Bernoulli):
+            raise DeepfieldError("this prediction is of classes, without quantiles: see distribution().probs")
 
     @property
     def mean(self) -> Array:
         """Expectation, (N,) or (N, D)."""
         if self.pit_map is not None:
-            return self.quantile(_NODES).mean(1)
+            return self.quantile(_NODES) @ _WEIGHTS
+        if isinstance(self.distribution(slice(0, 1)), torch.distributions.Categorical):
+            self._scalar()
         return self._map(lambda d, _: d.mean)
 
     @property
     def std(self) -> Array:
         """Standard deviation, (N,) or (N, D)."""
         if self.pit_map is not None:
-            return self.quantile(_NODES).std(1)
+            nodes = self.quantile(_NODES)
+            return np.sqrt((nodes - (nodes @ _WEIGHTS)[:, None]) ** 2 @ _WEIGHTS)
+        if isinstance(self.distribution(slice(0, 1)), torch.distributions.Categorical):
+            self._scalar()
         return self._map(lambda d, _: d.variance.sqrt())
 
     @property
@@ -165,6 +194,8 @@ class Prediction:
         levels = np.asarray(q, dtype=float)
         if np.any((levels < 0) | (levels > 1)):
             raise DeepfieldError(f"quantile levels lie between 0 and 1, got {levels}")
+        if levels.ndim > 2 or (levels.ndim == 2 and levels.shape != (len(self), 1)):
+            raise DeepfieldError(f"levels of shape (), (Q,) or ({len(self)}, 1) expected, got {levels.shape}")
         self._scalar()
         levels = self._inward(levels)
         if levels.ndim == 2:
@@ -175,7 +206,7 @@ class Prediction:
         return values[:, 0] if levels.ndim == 0 else values
 
     def interval(self, level: float = 0.6827) -> tuple[Array, Array]:
-        """Central interval: with a conformal calibration the one that covers at ``level``, else the density's own."""
+        """Central interval: the one that covers at ``level`` if conformal, else the density's own."""
         low, high = self._tails(level).T[..., None]
         return self.quantile(low), self.quantile(high)
 
@@ -185,8 +216,7 @@ class Prediction:
             raise DeepfieldError(f"an interval's level lies between 0 and 1, got {level}")
         own = np.full(len(self), level)
         if self.conformal is not None:
-            group = np.zeros(len(self), dtype=np.int64) if self.group is None else self.group
-            own = self.conformal.levels(level, group)
+            own = np.broadcast_to(self.conformal.levels(level, self.group), len(self))
         return 0.5 + 0.5 * np.stack([-own, own], 1)
 
     def _inward(self, levels: Array) -> Array:
@@ -221,6 +251,8 @@ class Prediction:
         event = self.distribution(slice(0, 1)).event_shape if len(self) else ()
         if event:
             values = torch.as_tensor(np.asarray(y, dtype=np.float64))
+            if values.shape != (len(self), *event):
+                raise DeepfieldError(f"vectors of shape {(len(self), *event)} expected, got {tuple(values.shape)}")
             return self._map(lambda d, s: d.log_prob(values[s]))
         logp = self._evaluate(y, lambda d, v: d.log_prob(v))
         if self.pit_map is None:
@@ -235,9 +267,8 @@ class Prediction:
     def squared_norm(self) -> Array:
         """Integral of the squared density (N,), in closed form where there is one; for the CDE loss."""
         if self.pit_map is not None or not hasattr(self.distribution(slice(0, 1)), "squared_norm"):
-            low, high = self.quantile(1e-4), self.quantile(1 - 1e-4)
-            grid = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 400)
-            return np.asarray(np.trapezoid(np.exp(self.log_prob(grid)) ** 2, grid, axis=1))
+            # The mean density over equal shares of probability: it finds the narrow peaks that a grid would miss.
+            return np.exp(self.log_prob(self.quantile(_NODES))) @ _WEIGHTS
         return self._map(lambda d, _: d.squared_norm(), width=8)  # type: ignore[attr-defined]
 
     def sample(self, n: int, *, seed: int) -> Array:
@@ -259,6 +290,7 @@ class Prediction:
 
     def summary(self, level: float = 0.6827) -> dict[str, Array]:
         """mean, std, median, mode, low and high (the ``interval``), each (N,), in one pass over the densities."""
+        self._scalar()
         edges = self._tails(level)
         tails = self._inward(np.concatenate([edges, np.full((len(self), 1), 0.5)], 1))
         levels = torch.as_tensor(tails)

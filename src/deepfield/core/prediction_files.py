@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -53,7 +52,8 @@ def rebuild(description: str, features: ArrayLike, group: ArrayLike | None) -> P
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DeepfieldError(f"the prediction's description is damaged: {error}") from None
-    return Prediction(head, torch.as_tensor(features), pit_map=pit_map, conformal=conformal, group=group)
+    values = np.array(features, dtype=np.float32)
+    return Prediction(head, values, pit_map=pit_map, conformal=conformal, group=group)
 
 
 def write(prediction: Prediction, path: str | os.PathLike[str], columns: dict[str, ArrayLike]) -> None:
