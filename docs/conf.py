@@ -22,11 +22,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
+    "mathsvg",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_templates", "benchmarks/*"]
@@ -53,11 +53,10 @@ if os.environ.get("DEEPFIELD_DOCS_ONLINE"):
         "astropy": ("https://docs.astropy.org/en/stable", None),
         "torch": ("https://docs.pytorch.org/docs/stable", None),
     }
-if os.environ.get("DEEPFIELD_DOCS_MATHJAX"):  # a local copy in place of the public one
-    mathjax_path = os.environ["DEEPFIELD_DOCS_MATHJAX"]
 
 templates_path = ["_templates"]
 
+html_math_renderer = "mathsvg"
 html_theme = "pydata_sphinx_theme"
 html_title = "deepfield"
 html_static_path = ["_static"]

@@ -65,11 +65,16 @@ def presets() -> str:
 
 
 def settings() -> str:
-    """The fields of the configuration and their defaults."""
+    """The fields of the configuration: their defaults and what its docstring says of them."""
+    from numpydoc.docscrape import ClassDoc
+
     from deepfield.photoz import PhotozConfig
 
-    rows = [[f"`{f.name}`", f"`{f.default!r}`"] for f in dataclasses.fields(PhotozConfig)]
-    return _table(["setting", "default"], rows)
+    said = {}
+    for names, _, words in ClassDoc(PhotozConfig)["Parameters"]:
+        said |= dict.fromkeys(names.split(", "), " ".join(words).replace("``", "`"))
+    rows = [[f"`{f.name}`", f"`{f.default!r}`", said.get(f.name, "")] for f in dataclasses.fields(PhotozConfig)]
+    return _table(["setting", "default", "what"], rows)
 
 
 def benchmark(science: str) -> str:
