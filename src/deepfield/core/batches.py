@@ -24,7 +24,7 @@ class Batches:
     seed : int or None
         None keeps the order and the last batch (validation).
     augment : callable, optional
-        ``augment(*batch, generator)`` gives the batch to train on, e.g. with fresh noise.
+        ``augment(*batch, generator=...)`` gives the batch to train on, e.g. with fresh noise.
 
     Raises
     ------
@@ -74,4 +74,4 @@ class Batches:
         for i in range(len(self)):
             rows = order[i * self.size : (i + 1) * self.size]
             batch = tuple(t[rows] for t in self.tensors)
-            yield batch if self.augment is None else self.augment(*batch, generator)
+            yield batch if self.augment is None else self.augment(*batch, generator=generator)

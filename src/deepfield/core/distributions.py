@@ -138,12 +138,16 @@ class GaussianMixture(Distribution):
             y = pick(self.means) + pick(self.stds) * torch.randn(shape, **like)
             return torch.where(torch.isnan(share[..., -1]), torch.nan, y)
 
+    def overlap(self, other: GaussianMixture) -> Tensor:
+        """Integral of the product with ``other``: sum_jk w_j v_k N(mu_j; nu_k, sqrt(sigma_j^2 + tau_k^2))."""
+        variance = self.stds[..., :, None] ** 2 + other.stds[..., None, :] ** 2
+        offset = self.means[..., :, None] - other.means[..., None, :]
+        product = torch.exp(-0.5 * offset**2 / variance) / (_SQRT_2PI * variance.sqrt())
+        return (self.weights[..., :, None] * other.weights[..., None, :] * product).sum((-1, -2))
+
     def squared_norm(self) -> Tensor:
-        """Integral of the squared density: sum_jk w_j w_k N(mu_j; mu_k, sqrt(sigma_j^2 + sigma_k^2))."""
-        variance = self.stds[..., :, None] ** 2 + self.stds[..., None, :] ** 2
-        offset = self.means[..., :, None] - self.means[..., None, :]
-        overlap = torch.exp(-0.5 * offset**2 / variance) / (_SQRT_2PI * variance.sqrt())
-        return (self.weights[..., :, None] * self.weights[..., None, :] * overlap).sum((-1, -2))
+        """Integral of the squared density."""
+        return self.overlap(self)
 
     def components(self, part: slice | Tensor) -> GaussianMixture:
         """The mixture of some components alone, renormalised."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import deepfield
 from deepfield.core.batches import Batches
-from deepfield.core.distil import distil
+from deepfield.core.distil import Neighbourhood, distil
 from deepfield.core.errors import TableError
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
@@ -169,8 +169,12 @@ def _learn(
     if not config.distil or config.members == 1:
         return teacher, None, history
     student = copy.deepcopy(members(core)[0])
-    recipe = _recipe(config, len(fitted), student=True)
-    history["student"] = asdict(distil(core, student, *batches, config=recipe, **watch("student")))
+    seen = features(rows.x[fitted])
+    scaling: Any = student.net
+    near = Neighbourhood(seen, scaling.standardise.scale)
+    nearby = Batches(torch.arange(len(seen)), size=config.batch, seed=config.seed, augment=near)
+    recipe = _student_recipe(config, len(fitted))
+    history["student"] = asdict(distil(core, student, nearby, batches[1], config=recipe, **watch("student")))
     return teacher, on_photometry(features, student), history
 
 
@@ -270,14 +274,28 @@ class _Noise:
         return self.features(torch.cat([flux + draw, error], -1)), y
 
 
-def _recipe(config: PhotozConfig, rows: int, *, student: bool = False) -> FitConfig:
+def _recipe(config: PhotozConfig, rows: int) -> FitConfig:
     """One cycle of about 1,100 steps, but 10 to 40 passes; the choice was made on validation rows."""
     epochs = config.epochs or min(40, max(10, round(1100 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
-        learning_rate=config.learning_rate * (0.5 if student else 1),
+        learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         patience=max(10, epochs // 3),
+        seed=config.seed,
+    )
+
+
+def _student_recipe(config: PhotozConfig, rows: int) -> FitConfig:
+    """About four times the steps of a member; there is nothing to overfit, so no decay and no early end."""
+    epochs = 4 * config.epochs or max(2, round(4500 * config.batch / rows))
+    return FitConfig(
+        epochs=epochs,
+        learning_rate=1.6 * config.learning_rate,
+        weight_decay=0.0,
+        warmup=0.05,
+        average=0.995,
+        patience=epochs,
         seed=config.seed,
     )
 
