@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 from photoz_data import cde_loss, normalise
+from scipy.ndimage import gaussian_filter1d
 
 
 class Features:
@@ -59,10 +60,7 @@ class Smoother:
 
     def __init__(self, grid: np.ndarray):
         self.grid, self.step = grid, grid[1] - grid[0]
-        self.levels = self.step * np.geomspace(0.5, 60, 25)
-        apart = (grid[:, None] - grid[None, :]) ** 2
-        kernels = [np.exp(-0.5 * apart / width**2) for width in self.levels]
-        self.kernels = [(k / np.trapezoid(k, grid, axis=0)).T.astype(np.float32) for k in kernels]
+        self.levels = self.step * np.geomspace(0.4, 60, 26)
 
     def deposit(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower grid cell and the share of the upper one for redshifts z (cloud in cell)."""
@@ -79,16 +77,27 @@ class Smoother:
         level = np.abs(np.log(wanted)[:, None] - np.log(self.levels)[None, :]).argmin(1)
         out = np.empty(hist.shape, np.float32)
         for i in np.unique(level):
-            out[level == i] = hist[level == i].astype(np.float32) @ self.kernels[i]
+            sigma = self.levels[i] / self.step
+            out[level == i] = gaussian_filter1d(hist[level == i].astype(np.float32), sigma, mode="constant")
         return normalise(out.astype(np.float64), self.grid)
 
     def best(self, hist: np.ndarray, z: np.ndarray) -> tuple[float, dict]:
-        """The mode and width of least CDE loss on redshifts z (N,)."""
-        trials = [("const", w) for w in self.levels[1:16:2]]
-        trials += [("scaled", w) for w in (0.15, 0.25, 0.35, 0.5, 0.7, 1.0)]
-        losses = [cde_loss(self(hist, *trial), self.grid, z) for trial in trials]
-        i = int(np.argmin(losses))
-        return losses[i], {"mode": trials[i][0], "width": float(trials[i][1])}
+        """The mode and width of least CDE loss on redshifts z (N,): a coarse search, then its neighbours."""
+        ladders = {"const": self.levels[:18], "scaled": np.geomspace(0.04, 1.2, 11)}
+        tried: dict[tuple[str, int], float] = {}
+
+        def attempt(mode: str, i: int) -> None:
+            if (mode, i) not in tried and 0 <= i < len(ladders[mode]):
+                tried[mode, i] = cde_loss(self(hist, mode, ladders[mode][i]), self.grid, z)
+
+        for mode, ladder in ladders.items():
+            for i in range(0, len(ladder), 3):
+                attempt(mode, i)
+        mode, i = min(tried, key=tried.get)
+        attempt(mode, i - 1)
+        attempt(mode, i + 1)
+        mode, i = min(tried, key=tried.get)
+        return tried[mode, i], {"mode": mode, "width": float(ladders[mode][i])}
 
 
 class Peer:
@@ -138,8 +147,11 @@ class Peer:
             spent = time.process_time() - start
             if trial and spent * (trial + 1) / trial > budget_s:
                 break
-            settings = self.propose(rng, trial)
-            loss, model, post = self.attempt(settings, data, False, budget_s / 6)
+            fresh = (self.propose(rng, trial) for _ in range(50))
+            settings = next((s for s in fresh if all(s != old for *_, old in found)), None)
+            if settings is None:  # every candidate of a small space has been seen
+                break
+            loss, model, post = self.attempt(settings, data, False, budget_s / 8)
             found.append((loss, trial, settings))
             self.best = min(found)[2]
             if loss < kept[0]:

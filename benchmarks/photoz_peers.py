@@ -6,7 +6,7 @@ Run as ``python benchmarks/photoz_peers.py --data boss --seed 0 --peers flexzboo
 Rules, the same for every peer: random search with the same training and validation rows for ``--budget``
 seconds of processor time on one thread (the first candidate is the code's usual setting; another is started
 only while the mean candidate still fits), by the CDE loss on the validation rows; then one fit to all
-training rows with the chosen settings. FlexZBoost and GPz search on 5,000 training rows at most, and GPz's
+training rows with the chosen settings. FlexZBoost and GPz search on 4,000 training rows at most, and GPz's
 fit ends after the same time at the latest. The search also chooses the features (magnitudes, colours, log
 errors) and the treatment of gaps: non-detections at the 1-sigma limiting magnitude and missing bands at the
 training median, or NaN where the code knows it. Validation rows serve early stopping (LightGBM, GPz) and the
@@ -49,7 +49,7 @@ class FlexZBoost(Peer):
     """
 
     name, package = "flexzboost", "flexcode"
-    search_rows = 5000
+    search_rows = 4000
 
     def propose(self, rng, trial):
         """First RAIL's basis and features, on shallower, slower trees than its own (which overfit)."""
@@ -64,13 +64,13 @@ class FlexZBoost(Peer):
         if trial == 0:
             return s
         return s | {
-            "basis": int(rng.integers(25, 46)),
+            "basis": int(rng.choice([25, 35, 50, 70])),
             "kind": str(rng.choice(["colour", "both", "pairs"])),
-            "err": bool(rng.random() < 0.8),
+            "err": bool(rng.random() < 0.5),
             "gaps": str(rng.choice(["fill", "nan"])),
-            "max_depth": int(rng.integers(4, 9)),
-            "learning_rate": float(rng.choice([0.06, 0.1, 0.15])),
-            "n_estimators": int(rng.integers(40, 121)),
+            "max_depth": int(rng.integers(5, 9)),
+            "learning_rate": float(rng.choice([0.06, 0.1, 0.15, 0.2])),
+            "n_estimators": int(rng.integers(40, 101)),
             "min_child_weight": float(rng.choice([2, 5, 15, 40])),
             "subsample": float(rng.choice([0.6, 0.8, 1.0])),
             "colsample_bytree": float(rng.choice([0.5, 0.7, 1.0])),
@@ -110,7 +110,7 @@ class FlexZBoost(Peer):
             return candidates[int(np.argmin([cde_loss(c, unit, z) for c, _ in candidates]))]
 
         cdes, flex.bump_threshold = choose(cdes, remove_bumps, (0.05, 0.1, 0.2))
-        cdes, flex.sharpen_alpha = choose(cdes, sharpen, (0.85, 1.15, 1.3, 1.6))
+        cdes, flex.sharpen_alpha = choose(cdes, sharpen, (0.85, 1.15, 1.3, 1.6, 2.0))
         loss = cde_loss(self.density(model, {}, xv), self.grid, zv)
         return loss, {
             "bump": flex.bump_threshold,
@@ -131,17 +131,17 @@ class GPz(Peer):
     """Sparse heteroscedastic Gaussian process (Almosallam et al. 2016), the code inside pz-rail-gpz-v1."""
 
     name, package = "gpz", "pz-rail-gpz-v1"
-    search_rows = 5000
+    search_rows = 4000
 
     def propose(self, rng, trial):
         """RAIL's defaults first: 50 bases with full covariances, magnitudes and log errors."""
         if trial == 0:
             return {"bases": 50, "method": "VC", "err": True, "clip": False}
         return {
-            "bases": int(rng.choice([25, 35, 50, 75])),
-            "method": str(rng.choice(["VC", "VC", "VD"])),
-            "err": bool(rng.random() < 0.8),
-            "clip": bool(rng.random() < 0.6),
+            "bases": int(rng.choice([35, 50, 75, 100])),
+            "method": str(rng.choice(["VC", "VC", "GC", "GC", "VD", "VL"])),
+            "err": bool(rng.random() < 0.3),
+            "clip": bool(rng.random() < 0.5),
         }
 
     def train(self, s, x, z, xv, zv, final, limit):
@@ -208,14 +208,15 @@ class LightGBM(Peer):
         form = "scale" if rng.random() < 0.6 else "classes"
         return {
             "form": form,
-            "kind": str(rng.choice(["both", "pairs", "pairs"])),
-            "err": bool(rng.random() < 0.8),
+            "kind": str(rng.choice(["colour", "both", "pairs"])),
+            "err": bool(rng.random() < 0.5),
             "gaps": str(rng.choice(["nan", "fill"])),
-            "num_leaves": int(rng.choice([15, 31, 63] if form == "scale" else [5, 8, 12])),
-            "learning_rate": float(rng.choice([0.03, 0.05, 0.1])) if form == "scale" else 0.1,
+            "num_leaves": int(rng.choice([15, 31, 63, 127] if form == "scale" else [5, 8, 12])),
+            "learning_rate": float(rng.choice([0.03, 0.05, 0.1] if form == "scale" else [0.1, 0.2])),
             "min_child_samples": int(rng.choice([10, 20, 40])),
-            "colsample_bytree": float(rng.choice([0.5, 0.8, 1.0])),
+            "colsample_bytree": float(rng.choice([0.3, 0.6, 1.0])),
             "reg_lambda": float(rng.choice([0.0, 1.0, 10.0])),
+            "bins": int(rng.choice([30, 60])) if form == "classes" else 0,
         }
 
     def train(self, s, x, z, xv, zv, final, limit):
@@ -223,13 +224,13 @@ class LightGBM(Peer):
         import lightgbm as lgb
 
         features = Features(x, s["kind"], s["err"], s["gaps"])
-        common = {k: v for k, v in s.items() if k not in ("form", "kind", "err", "gaps")}
+        common = {k: v for k, v in s.items() if k not in ("form", "kind", "err", "gaps", "bins")}
         common |= {"n_jobs": 1, "verbose": -1, "random_state": self.seed}
         if "reg_lambda" in common:
             common |= {"subsample": 0.8, "subsample_freq": 1}
         fx, fv, stop = features(x), features(xv), [lgb.early_stopping(30, verbose=False)]
         if s["form"] == "classes":
-            edges = np.unique(np.quantile(z, np.linspace(0, 1, 41)))
+            edges = np.unique(np.quantile(z, np.linspace(0, 1, s["bins"] + 1)))
             edges[0], edges[-1] = self.grid[0], self.grid[-1]
             label = lambda z: np.clip(np.searchsorted(edges, z, "right") - 1, 0, len(edges) - 2)  # noqa: E731
             known = np.isin(label(zv), label(z))

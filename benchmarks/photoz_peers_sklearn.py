@@ -17,10 +17,10 @@ class Forest(Peer):
             return {"kind": "both", "err": True, "gaps": "fill", "leaf": 5, "features": 0.33}
         return {
             "kind": str(rng.choice(["colour", "both", "pairs"])),
-            "err": bool(rng.random() < 0.8),
+            "err": bool(rng.random() < 0.5),
             "gaps": str(rng.choice(["fill", "nan"])),
-            "leaf": int(rng.choice([3, 5, 7, 10, 15])),
-            "features": float(rng.choice([0.33, 0.5, 0.7, 1.0])),
+            "leaf": int(rng.choice([1, 2, 3, 5, 7, 10])),
+            "features": float(rng.choice([0.5, 0.7, 1.0])),
         }
 
     def train(self, s, x, z, xv, zv, final, limit):
