@@ -279,19 +279,22 @@ class _State:
         try:
             content = torch.load(path, weights_only=True, map_location=self.run.device)
             fingerprint = content["fingerprint"]
-        except Exception as error:
-            raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from None
+        except Exception:  # whatever a damaged file can cause; torch's own message advises unsafe loading
+            raise ModelError(f"checkpoint {path} cannot be read, it is damaged; delete it to start anew") from None
         if fingerprint != self._fingerprint():
             raise ModelError(
                 f"checkpoint {path} belongs to a fit with other settings or data; delete it to start anew"
             )
-        self.objective.model.load_state_dict(content["model"])
-        self.averaged.load_state_dict(content["averaged"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.best_weights = content["best_weights"]
-        numbers = content["numbers"]
-        self.epoch, self.best, self.stopped = numbers["epoch"], numbers["best"], numbers["stopped"]
-        self.history = History(**content["history"])
+        try:
+            self.objective.model.load_state_dict(content["model"])
+            self.averaged.load_state_dict(content["averaged"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.best_weights = content["best_weights"]
+            numbers = content["numbers"]
+            self.epoch, self.best, self.stopped = numbers["epoch"], numbers["best"], numbers["stopped"]
+            self.history = History(**content["history"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise ModelError(f"checkpoint {path} is damaged; delete it to start anew") from None
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:
