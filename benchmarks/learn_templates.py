@@ -18,8 +18,8 @@ from deepfield.physics.filters import survey_filters
 from deepfield.physics.learning import Sample, learn_corrections
 from deepfield.physics.templates import analytic_templates
 
-KNOTS = [1500, 2000, 2400, 2700, 3000, 3300, 3550, 3750, 3900, 4050, 4250, 4500, 4800, 5200, 5700, 6300, 7000, 8000,
-         9500, 12000, 16000, 20000, 24000]  # fmt: skip
+KNOTS = [1500, 2000, 2400, 2700, 3000, 3300, 3550, 3750, 3900, 4050, 4250, 4500, 4800, 5200, 5700, 6300, 7000,
+         8000, 9500, 12000, 16000, 20000, 24000]  # fmt: skip
 
 
 def never_tested(n: int) -> np.ndarray:

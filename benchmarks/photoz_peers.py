@@ -313,16 +313,18 @@ def write(out: Path, name: str, report: dict, arrays: dict | None = None) -> Non
     os.replace(out / f".{name}.json", out / f"{name}.json")
 
 
-def run(name: str, data: str, seed: int, budget: float, out: Path) -> dict:
-    """Tune, train, time and write one peer; returns its report."""
+def run(name: str, data: str, seed: int, budget: float, out: Path, tuned: Path | None = None) -> dict:
+    """Tune (or take the settings of a tuned run), train, time and write one peer; returns its report."""
     table, z_grid = load(data), grid(data)
     x, z = np.concatenate([table["mag"], table["err"]], axis=1), table["z"]
     train, val, test = split(len(z), seed)
     peer = PEERS[name](z_grid, seed)
-    peer.fit(x[train], z[train], x[val], z[val], budget)
+    settings = json.loads((tuned / f"{name}.json").read_text())["settings"] if tuned else None
+    peer.fit(x[train], z[train], x[val], z[val], budget, settings)
     pdf_test, pdf_val = peer.pdf(x[test], z_grid), peer.pdf(x[val], z_grid)
     report = {
         "peer": name, "data": data, "seed": seed, "budget_s": budget, "status": "ok", "criterion": "CDE loss",
+        "tuned": "here" if tuned is None else "seed 0",
         "versions": {p: importlib.metadata.version(p) for p in {peer.package, "scikit-learn", "numpy"}},
         "settings": peer.settings, "post": peer.post, "cde_val": peer.cde_val, "candidates": len(peer.log),
         "tune_s": peer.tune_s, "tune_wall_s": peer.tune_wall_s, "fit_s": peer.fit_s,
@@ -344,6 +346,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--budget", type=float, default=120.0, help="processor seconds to tune each peer")
+    parser.add_argument("--settings-from", type=Path, help="folder of another seed's run: take its settings")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -352,7 +355,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for name in args.peers:
         try:
-            r = run(name, args.data, args.seed, args.budget, args.out)
+            r = run(name, args.data, args.seed, args.budget, args.out, args.settings_from)
         except Exception as error:  # the others still run, and this one is named
             failed += 1
             status = "not installed" if isinstance(error, ImportError) else "failed"
