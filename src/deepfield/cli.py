@@ -151,6 +151,13 @@ def _speak() -> None:
     warnings.showwarning = lambda message, *_args, **_kw: logger.warning("%s", message)
 
 
+def _one_line(error: Exception) -> str:
+    """The message of an error; an error of the system names its file."""
+    if isinstance(error, OSError) and not isinstance(error, DeepfieldError) and error.strerror and error.filename:
+        return f"'{error.filename}': {error.strerror.lower()}"
+    return " ".join(str(error).split())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input gives one line on stderr and exit code 2."""
     _speak()
@@ -163,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DeepfieldError, OSError) as error:
         if debug:
             raise
-        print(f"deepfield: {error}", file=sys.stderr)
+        print(f"deepfield: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("deepfield: stopped; run the same command again to go on", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.photoz.model import PhotozConfig
 
 app = App(
@@ -41,9 +42,12 @@ def train(
     quick
         One network, fewer epochs: seconds in place of minutes, and a little worse.
     """
+    from deepfield.core.store import META
     from deepfield.photoz import read
     from deepfield.photoz.train import quickly, train_to_folder
 
+    if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
+        raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
     config = config or PhotozConfig()
     table = read(catalog, columns=columns or None, bands=config.bands or None, target=config.target)
     model = train_to_folder(table, out, quickly(config) if quick else config)
@@ -129,8 +133,10 @@ def simulate(
     n
         Number of galaxies.
     """
-    from deepfield.data.files import write
+    from deepfield.data.files import ENDINGS, write
     from deepfield.photoz.simulate import simulate as draw
 
+    if out.suffix.lower() not in ENDINGS:
+        raise DeepfieldError(f"cannot write '{out}': end it in .parquet, .hdf5, .fits, .csv or .ecsv")
     write(draw(n, survey=survey, seed=seed), out)
     print(f"{n:,} galaxies to {out}", file=sys.stderr)

@@ -23,6 +23,12 @@ from deepfield.core.table import Table
 from deepfield.photoz.features import PhotometryFeatures, encode
 
 ESTIMATORS = ("mixture", "flow", "point")
+_RANGES = (
+    ("members", 1, 100), ("components", 1, 1000), ("width", 1, 4096), ("blocks", 0, 100), ("epochs", 0, 1e6),
+    ("batch", 1, 1e9), ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99), ("noise", 0, 100),
+    ("seed", 0, 2**32 - 1),
+)  # fmt: skip
+_MOST_WEIGHTS = 5e8
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,11 @@ class PhotozConfig:
         object.__setattr__(self, "bands", tuple(b for part in self.bands for b in part.split(",") if b))
         if self.estimator not in ESTIMATORS:
             raise DeepfieldError(f"estimator '{self.estimator}' is not one of {', '.join(ESTIMATORS)}")
-        for name in ("members", "components", "width", "batch"):
-            if getattr(self, name) < 1:
-                raise DeepfieldError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if len(set(self.bands)) < len(self.bands):
+            raise DeepfieldError(f"a band is named twice: {', '.join(self.bands)}")
+        for name, least, most in _RANGES:
+            if not least <= getattr(self, name) <= most:
+                raise DeepfieldError(f"{name} lies between {least} and {most:g}, got {getattr(self, name)}")
         if not (
             0 < self.validation < 1 and 0 <= self.calibration < 1 and self.validation + self.calibration < 0.9
         ):
@@ -135,6 +143,14 @@ def build(config: PhotozConfig, *, members: int | None = None, n_classes: int = 
             return Model(net, head)
 
     return on_photometry(features, ensemble([member(k) for k in range(members or config.members)]))
+
+
+def _check_size(config: PhotozConfig, members: int, n_classes: int) -> None:
+    """Refuse a description that would fill the memory before its weights are looked at."""
+    bands, outputs = len(config.bands), 3 * config.components * max(n_classes, 1) + 64
+    per_member = config.width * (bands * (bands + 5) + 2 * config.blocks * config.width + outputs)
+    if not (1 <= members <= 100 and 1 <= bands <= 60 and members * per_member <= _MOST_WEIGHTS):
+        raise ModelError("the model asks for a net of absurd size")
 
 
 def on_photometry(features: PhotometryFeatures, core: Model) -> Model:
@@ -218,16 +234,7 @@ class PhotozModel:
                 raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
             config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
             members, labels = int(described["members"]), tuple(described["labels"])
-            sizes = (
-                members,
-                config.width,
-                config.components,
-                config.blocks,
-                len(config.bands),
-                len(labels) + 1,
-            )
-            if not all(1 <= size <= 4096 for size in sizes):
-                raise ModelError("the model asks for a net of absurd size")
+            _check_size(config, members, len(labels))
             pit_map, conformal = described["pit_map"], described["conformal"]
             rebuilt = cls(
                 config,

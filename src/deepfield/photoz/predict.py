@@ -159,8 +159,12 @@ def predict_file(
         If the ending of ``out`` is neither, or the model, the catalogue or a band is missing.
     """
     suffix = Path(out).suffix.lower()
-    if suffix not in (".parquet", ".hdf5", ".h5"):
+    if suffix not in (".parquet", ".hdf5", ".h5") or Path(out).is_dir():
         raise DeepfieldError(f"densities are written to .parquet or .hdf5, not to '{out}'")
+    if Path(out).exists() and Path(catalog).exists() and os.path.samefile(out, catalog):
+        raise DeepfieldError(f"'{out}' is the catalogue itself: give another --out")
+    if workers < 0:
+        raise DeepfieldError(f"workers is a number of threads, or 0 for one per core, not {workers}")
     served, identity = open_model(model, engine)
     counts = Counts()
     if suffix == ".parquet":
@@ -228,8 +232,9 @@ def _to_parquet(
             yield start, table
             start += len(table)
 
-    info = os.stat(catalog)
+    info = os.stat(os.fspath(catalog).split("::")[0])
     job = {"source": os.path.abspath(catalog), "size": info.st_size, "time": info.st_mtime, "model": identity}
+    job["columns"] = str(columns)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several batches at once beat several threads on one batch
     try:
