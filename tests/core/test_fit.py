@@ -58,7 +58,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_fit_recovers_the_noise_of_the_truth():
     model, history = learn(FitConfig(epochs=30, learning_rate=1e-2))
-    x, y = toy(4000, seed=9)
+    x, _ = toy(4000, seed=9)
     p = model.predict(x)
     assert abs(p.mean - torch.sin(3 * x[:, 0]).numpy()).mean() < 0.03
     assert p.std.mean() == pytest.approx(0.1, abs=0.02)
@@ -182,7 +182,7 @@ def test_a_model_without_parameters():
 
 
 def test_devices_and_precisions_are_named():
-    with pytest.raises(DeepfieldError, match="no device 'tpu' on this machine; there is .*cpu"):
+    with pytest.raises(DeepfieldError, match=r"no device 'tpu' on this machine; there is .*cpu"):
         pick_device("tpu")
     with pytest.raises(DeepfieldError, match="precision is '32' or 'bf16', got '8'"):
         learn(FitConfig(precision="8"))
