@@ -8,6 +8,7 @@ import shlex
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,20 +49,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That folder as the current one, and training of a few epochs."""
-    from deepfield.photoz import train
+    """That folder as the current one, and no fit of more than three epochs."""
+    from deepfield.core.fit import FitConfig
 
-    quick = sys.modules[train.__module__]
-    recipe = quick._recipe
-    monkeypatch.setattr(quick, "_recipe", lambda *args, **kw: _short(recipe(*args, **kw)))
+    begin = FitConfig.__init__
+
+    def short(self: FitConfig, **settings: Any) -> None:
+        begin(self, **{**settings, "epochs": min(settings.get("epochs", 3), 3)})
+
+    monkeypatch.setattr(FitConfig, "__init__", short)
     monkeypatch.chdir(files)
     return files
-
-
-def _short(config: object) -> object:
-    from dataclasses import replace
-
-    return replace(config, epochs=3)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("page", RUN_PYTHON)
