@@ -141,9 +141,16 @@ class _OneLine(logging.Formatter):
         return f"deepfield: {kind}{record.getMessage()}"
 
 
+class _Speaker(logging.Handler):
+    """To whatever stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _speak() -> None:
     """Messages of the library and warnings go to stderr, a line each."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Speaker()
     handler.setFormatter(_OneLine())
     logger = logging.getLogger("deepfield")
     logger.handlers[:] = [handler]

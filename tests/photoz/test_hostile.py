@@ -217,6 +217,7 @@ def twice_the_name(tmp, good):
     pq.write_table(columns.append_column("mag_r", pa.array(np.ones(len(columns)))), tmp / "twice.parquet")
 
 
+SOUND = "{good}/cat.parquet"
 TRAINING = ("--out", "{tmp}/m")
 PREDICT = ("photoz", "predict", "{good}/model")
 
@@ -271,7 +272,7 @@ HOSTILE = {
     "out is a folder": (predict(out="."), "not to"),
     "out below a file": (predict(out="file/pz.parquet"), "file"),
     "out of hdf5 below a file": (predict(out="file/pz.hdf5"), "file"),
-    "out is the catalogue": (at(*PREDICT, "{good}/cat.parquet", "--out", "{good}/cat.parquet"), "catalogue itself"),
+    "out is the catalogue": (at(*PREDICT, SOUND, "--out", SOUND), "catalogue itself"),
     "no catalogue": (at(*PREDICT, "{tmp}/none.parquet", "--out", "{tmp}/pz.parquet"), "no such file"),
     "catalogue without a band": (
         lambda tmp, good, toy: (
@@ -318,7 +319,7 @@ HOSTILE = {
         "is not an ONNX model",
     ),
     "onnx of others": (
-        after(absurd_onnx, "photoz", "predict", "{tmp}/other.onnx", "{good}/cat.parquet", "--out", "{tmp}/pz.parquet"),
+        after(absurd_onnx, "photoz", "predict", "{tmp}/other.onnx", SOUND, "--out", "{tmp}/pz.parquet"),
         "not written by deepfield",
     ),
     "export of nothing": (at("export", "{tmp}/none", "--out", "{tmp}/a.onnx"), "the folder does not exist"),
@@ -328,7 +329,7 @@ HOSTILE = {
         "'alchemy', which this deepfield does not know",
     ),
     # scores
-    "score of nothing": (at("photoz", "score", "{tmp}/none.hdf5", "{good}/cat.parquet"), "the file does not exist"),
+    "score of nothing": (at("photoz", "score", "{tmp}/none.hdf5", SOUND), "the file does not exist"),
     "score of a catalogue": (at("photoz", "score", "{good}/cat.parquet", "{good}/cat.parquet"), "zmode"),
     "other lengths": (_score(lambda t: without("id")(t)[:150]), "200 predictions for 150 catalogue rows"),
     "other ids": (_score(with_column("id", np.arange(200) + 5000)), "ids do not match"),

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from deepfield.core.errors import DeepfieldError
+from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.table import Table
 from deepfield.photoz.model import PhotozConfig
 
 app = App(
@@ -107,11 +108,27 @@ def score(
     """
     import json as js
 
-    from deepfield.photoz import read
     from deepfield.photoz.score import score as compute
 
-    result = compute(pz, read(catalog, columns=columns or None, target=target), target=target)
+    table = _truth(catalog, columns, target)
+    result = compute(pz, table, target=target if target in table.colnames else "z_spec")
     print(js.dumps(result.to_dict(), indent=1) if json else result)
+
+
+def _truth(catalog: Path, columns: str, target: str) -> Table:
+    """The catalogue with its redshifts; without photometry, a file of ids and redshifts will do."""
+    from deepfield.data import files
+    from deepfield.photoz import read
+
+    try:
+        return read(catalog, columns=columns or None, target=target)
+    except TableError:
+        table = files.read(catalog)
+        if columns or target not in table.colnames:
+            raise
+    if "object_id" in table.colnames and "id" not in table.colnames:
+        table.rename_column("object_id", "id")
+    return table
 
 
 @app.command

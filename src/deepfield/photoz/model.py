@@ -25,8 +25,8 @@ from deepfield.photoz.features import PhotometryFeatures, encode
 ESTIMATORS = ("mixture", "flow", "point")
 _RANGES = (
     ("members", 1, 100), ("components", 1, 1000), ("width", 1, 4096), ("blocks", 0, 100), ("epochs", 0, 1e6),
-    ("batch", 1, 1e9), ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99), ("noise", 0, 100),
-    ("seed", 0, 2**32 - 1),
+    ("batch", 1, 1e9), ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99),
+    ("noise", 0, 100), ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 _MOST_WEIGHTS = 5e8
 

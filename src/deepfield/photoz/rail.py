@@ -8,13 +8,13 @@ In a notebook::
     estimate = DeepfieldEstimator.make_stage(name="deepfield", model=model, hdf5_groupname="")
     ensemble = estimate.estimate(test_table).data  # qp; ancil: zmode, zmean, zmedian, z_lo68, z_hi68
 
-In a pipeline file the stages are named ``deepfield.photoz.rail.DeepfieldInformer`` and ``...Estimator``. RAIL's own
-options ``bands``, ``err_bands``, ``nondetect_val``, ``nonobserved_val``, ``mag_limits``, ``redshift_col`` are obeyed;
-``settings`` holds fields of ``PhotozConfig``, e.g. ``settings={"members": 1, "seed": 3}``. A model trained elsewhere
-(``deepfield photoz train``) becomes RAIL's with ``write_rail_model("model/", "deepfield.pkl")``.
+In a pipeline file the stages are ``deepfield.photoz.rail.DeepfieldInformer`` and ``...DeepfieldEstimator``.
+The options ``bands``, ``err_bands``, ``nondetect_val``, ``nonobserved_val``, ``mag_limits``, ``redshift_col``
+are obeyed; ``settings`` holds fields of ``PhotozConfig``, e.g. ``settings={"members": 1, "seed": 3}``. A model
+trained elsewhere (``deepfield photoz train``) becomes RAIL's with ``write_rail_model("model/", "deepfield.pkl")``.
 
-RAIL keeps models as pickles; what deepfield puts there is one string of bytes, the two files of a model folder, which
-is verified when it is opened. RAIL unpickles it all the same: open no model file that you do not trust.
+RAIL keeps models as pickles; what deepfield puts there is one string of bytes, the two files of a model folder,
+which is verified when it is opened. RAIL unpickles it all the same: open no model file that you do not trust.
 """
 
 from __future__ import annotations
@@ -270,9 +270,9 @@ else:
 
         def open_model(self, **kwargs: Any) -> Any:
             """RAIL's handle, path or bytes; or a :class:`PhotozModel`."""
-            CatEstimator.open_model(self, **kwargs)
-            if self.model is not None and not isinstance(self.model, PhotozModel):
-                self.model = unpack(self.model)
+            content = CatEstimator.open_model(self, **kwargs)
+            known = content is None or isinstance(content, PhotozModel)
+            self.model: Any = content if known else unpack(content)
             return self.model
 
         def validate(self) -> None:

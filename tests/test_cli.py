@@ -1,0 +1,91 @@
+"""The command line as a whole: help, data sets, exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import deepfield
+from deepfield import cli
+from deepfield.cli import main
+from deepfield.core.errors import DeepfieldError
+
+
+def test_help_teaches_without_loading_torch():
+    code = "import sys; from deepfield.cli import main; sys.exit(main(['--help']) or 9 * ('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    for word in ("photoz", "run", "export", "data", "deepfield run photoz --out report"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["photoz", "photoz train", "photoz predict", "photoz score", "run", "data"])
+def test_every_command_has_help(command, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == deepfield.__version__
+
+
+def test_data_list_and_cite(capsys):
+    assert main(["data", "list"]) == 0
+    assert "sdss_mgs" in capsys.readouterr().out
+    assert main(["data", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"name", "title", "rows", "licence", "here"} <= set(rows[0])
+    for row in rows:
+        assert main(["data", "cite", row["name"]]) == 0
+        cited = capsys.readouterr().out
+        assert row["licence"] in cited and row["home"] in cited
+
+
+def test_bad_input_is_one_line_and_exit_code_2():
+    argv = [sys.executable, "-m", "deepfield.cli", "data", "get", "nothing"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("deepfield: no data set 'nothing'") and done.stderr.count("\n") == 1
+
+
+def test_errors_of_the_system_and_long_ones_take_one_line(capsys, monkeypatch):
+    def fails(error):
+        def app(*_, **__):
+            raise error
+
+        monkeypatch.setattr(cli, "app", app)
+        assert main([]) == 2
+        return capsys.readouterr().err
+
+    assert fails(DeepfieldError("first\n  second")) == "deepfield: first second\n"
+    assert fails(PermissionError(13, "Permission denied", "/a/b")) == "deepfield: '/a/b': permission denied\n"
+    assert fails(OSError("disk on fire")) == "deepfield: disk on fire\n"
+
+
+def test_debug_shows_where(monkeypatch):
+    monkeypatch.setenv("DEEPFIELD_DEBUG", "1")
+    with pytest.raises(DeepfieldError):
+        main(["data", "cite", "nothing"])
+
+
+def test_stopped_by_hand(capsys, monkeypatch):
+    def app(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", app)
+    assert main([]) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_run_of_every_science(tmp_path, capsys, monkeypatch):
+    import deepfield.photoz
+
+    calls = []
+    monkeypatch.setattr(deepfield.photoz, "run", lambda data, *, out, **_: calls.append((data, out)) or {"a": 1})
+    assert main(["run", "--out", str(tmp_path)]) == 0
+    assert calls == [(None, tmp_path / "photoz")]
+    capsys.readouterr()
+    assert main(["run", "photoz", "--data", "sdss_mgs", "--out", str(tmp_path), "--json"]) == 0
+    assert calls[1] == ("sdss_mgs", tmp_path) and json.loads(capsys.readouterr().out) == {"a": 1}
