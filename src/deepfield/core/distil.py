@@ -29,8 +29,8 @@ def distil(
     validation: Iterable[tuple[Tensor, ...]],
     config: FitConfig | None = None,
     *,
-    draws: int = 16,
-    distance: float = 3.0,
+    draws: int = 8,
+    distance: float = 4.0,
     **options: Any,
 ) -> History:
     """Fit ``student`` in place to the density of ``teacher``; batches are (x, ...), whose targets are not used.
