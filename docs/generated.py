@@ -81,7 +81,7 @@ def benchmark(science: str) -> str:
     """The page that the benchmark of a science wrote, if it has been run."""
     page = HERE / "benchmarks" / f"{science}.md"
     if page.is_file():
-        return page.read_text(encoding="utf-8")
+        return re.sub(r"^##", "###", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return (
         f"The benchmark has not been run yet: `make bench` runs `benchmarks/{science}.py`, which fills this part."
     )

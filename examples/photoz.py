@@ -3,7 +3,7 @@
 A survey scientist has a catalogue of galaxies with magnitudes in a few bands, and spectroscopic redshifts for
 some. What redshift has each of the others, how sure can one be, and how are the galaxies of a bin distributed?
 
-    python examples/photoz.py                       # the SDSS main galaxy sample; about a minute
+    python examples/photoz.py                       # the SDSS main galaxy sample; some minutes
     python examples/photoz.py --rows 1500 --quick   # a small run
 
 Needs the extra ``report`` (matplotlib).

@@ -101,6 +101,12 @@ def test_commands_parse(page: Path) -> None:
         cli.app.parse_args(words, exit_on_error=False, print_error=False)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_compiles(page: Path) -> None:
+    for body in blocks(page, "python"):
+        compile(body, page.name, "exec")
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
