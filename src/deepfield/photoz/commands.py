@@ -41,7 +41,7 @@ def train(
     out
         Folder of the model.
     quick
-        One network, fewer epochs: seconds in place of minutes, and a little worse.
+        One network in place of an ensemble and its student: faster, and a little worse.
     """
     from deepfield.core.store import META
     from deepfield.photoz import read

@@ -201,6 +201,8 @@ class PhotozModel:
 
     def encode(self, table: Table) -> Tensor:
         """Raw input (N, 2B) of a catalogue, corrected for extinction as the training catalogue was."""
+        if self.config.extinction != "none" and table.meta.get("dereddened"):
+            return encode(table, self.bands)
         return encode(table, self.bands, self.config.extinction)
 
     def describe(self) -> dict[str, Any]:
