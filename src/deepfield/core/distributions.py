@@ -116,8 +116,10 @@ class GaussianMixture(Distribution):
         levels = value.to(self.means).expand(shape)
         if not levels.numel():
             return levels.clone()
-        levels = levels.reshape(-1, self.batch_shape.numel())
-        return torch.stack([self._columns.quantile(q) for q in levels]).reshape(shape)
+        objects = self.batch_shape.numel()
+        # Few objects and many levels go together: each search has its price, whatever its length.
+        block = max(1, 32_768 // objects) * objects
+        return torch.cat([self._columns.quantile(q) for q in levels.reshape(-1).split(block)]).reshape(shape)
 
     @property
     def mode(self) -> Tensor:
@@ -170,23 +172,27 @@ class _Columns:
         self.tolerance = 4 * torch.finfo(self.w.dtype).eps * (1 if self.w.dtype == torch.float64 else 4)
 
     def quantile(self, q: Tensor) -> Tensor:
-        """Solve F(y) = q for each object (N,): Newton within a bracket, on the rows not yet solved."""
+        """Solve F(y) = q, M levels for each object (M N,): Newton within a bracket, on what is not yet solved."""
         z = torch.special.ndtri(q)
-        ends = self.mu + self.sigma * z
-        slack = 1e-3 * self.sigma.amax(0)
+        n = len(self.mean)
+        owner = slice(None) if len(q) == n else torch.arange(n, device=q.device).repeat(len(q) // n)
+        mu, sigma, mean, std = (t[..., owner] for t in (self.mu, self.sigma, self.mean, self.std))
+        ends = mu + sigma * z
+        slack = 1e-3 * sigma.amax(0)
         low, high = ends.amin(0) - slack, ends.amax(0) + slack
-        start = torch.minimum(torch.maximum(self.mean + self.std * z, low), high)
-        solved, *state = self._newton(slice(None), q, start, low, high, high - low)
+        start = torch.minimum(torch.maximum(mean + std * z, low), high)
+        solved, *state = self._newton(owner, q, start, low, high, high - low)
         for _ in range(25):
             # NaN parameters never solve anything and stay NaN.
             rows = torch.nonzero(~(solved | torch.isnan(state[0])))[:, 0]
             if not len(rows):
                 break
             y, low, high, before = (t[rows] for t in state)
-            solved[rows], *found = self._newton(rows, q[rows], y, low, high, before)
+            own = rows if isinstance(owner, slice) else owner[rows]
+            solved[rows], *found = self._newton(own, q[rows], y, low, high, before)
             for whole, part in zip(state, found):
                 whole[rows] = part
-        return torch.where(torch.isinf(z) & ~torch.isnan(self.mean), z, state[0])  # levels 0 and 1 lie at infinity
+        return torch.where(torch.isinf(z) & ~torch.isnan(mean), z, state[0])  # levels 0 and 1 lie at infinity
 
     def _newton(
         self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, before: Tensor, steps: int = 4

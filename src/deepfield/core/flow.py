@@ -31,7 +31,14 @@ class FlowDistribution(Distribution):
         y = self.shift + self.scale * u
         return y[..., 0] if self.scalar else y
 
+    def _nobody(self, shape: Sequence[int]) -> Tensor | None:
+        """The answer for no objects, which zuko's reshapes refuse."""
+        full = torch.broadcast_shapes(shape, self.batch_shape)
+        return None if full.numel() else self.shift.new_zeros(full)
+
     def log_prob(self, value: Tensor) -> Tensor:
+        if (nobody := self._nobody(value.shape[: value.dim() - len(self.event_shape)])) is not None:
+            return nobody
         return self.flow.log_prob(self._inward(value)) - self.scale.log().sum()
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -39,9 +46,13 @@ class FlowDistribution(Distribution):
             return self._outward(self.flow.sample(tuple(sample_shape)))
 
     def cdf(self, value: Tensor) -> Tensor:
+        if (nobody := self._nobody(value.shape)) is not None:
+            return nobody
         return torch.special.ndtr(self.flow.transform(self._inward(value))[..., 0])
 
     def icdf(self, value: Tensor) -> Tensor:
+        if (nobody := self._nobody(value.shape)) is not None:
+            return nobody
         q = value.to(self.shift).expand(torch.broadcast_shapes(value.shape, self.batch_shape))
         return self._outward(self.flow.transform.inv(torch.special.ndtri(q)[..., None]))
 

@@ -176,9 +176,13 @@ class GaussianVector(_ScaledHead):
         mean, raw, factor = features.split([self.dim, self.dim, self.dim * self.rank], -1)
         mean = self.shift + self.scale * mean
         std = self.scale * (F.softplus(raw) + self.floor)
+        # A row of NaN would break the samples and the Cholesky factors of all: its mean alone stays NaN.
+        broken = torch.isnan(features).any(-1, keepdim=True)
+        mean, std = mean.masked_fill(broken, torch.nan), std.masked_fill(broken, 1.0)
         if self.rank == 0:
             return torch.distributions.Independent(torch.distributions.Normal(mean, std, validate_args=False), 1)
         loadings = self.scale[:, None] * factor.reshape(*factor.shape[:-1], self.dim, self.rank)
+        loadings = loadings.masked_fill(broken[..., None], 0.0)
         return LowRankMultivariateNormal(mean, loadings, std**2, validate_args=False)
 
 

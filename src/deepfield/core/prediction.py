@@ -102,7 +102,7 @@ class Prediction:
     def __getitem__(self, index: slice | ArrayLike) -> Prediction:
         if not isinstance(index, slice):
             index = np.atleast_1d(np.asarray(index))
-            index = index if index.size else index.astype(np.int64)
+            index = index if index.size and index.dtype.kind != "u" else index.astype(np.int64)
         return self._with(self.features[index], None if self.group is None else self.group[index])
 
     def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Prediction:
@@ -177,7 +177,7 @@ class Prediction:
             return np.sqrt((nodes - (nodes @ _WEIGHTS)[:, None]) ** 2 @ _WEIGHTS)
         if isinstance(self.distribution(slice(0, 1)), torch.distributions.Categorical):
             self._scalar()
-        return self._map(lambda d, _: d.variance.sqrt())
+        return self._map(lambda d, _: torch.where(torch.isnan(d.mean), torch.nan, d.variance.sqrt()))
 
     @property
     def median(self) -> Array:
@@ -199,11 +199,15 @@ class Prediction:
         self._scalar()
         levels = self._inward(levels)
         if levels.ndim == 2:
-            per_row = torch.as_tensor(levels[:, 0])
-            return self._map(lambda d, s: d.icdf(per_row[s]))
+            return self._own_quantiles(levels)[:, 0]
         grid = torch.as_tensor(np.atleast_1d(levels))[:, None]
         values = self._map(lambda d, _: d.icdf(grid).movedim(0, -1), width=grid.numel())
         return values[:, 0] if levels.ndim == 0 else values
+
+    def _own_quantiles(self, levels: Array) -> Array:
+        """Quantiles (N, Q) of the densities before recalibration, at each object's own levels (N, Q)."""
+        own = torch.as_tensor(levels)
+        return self._map(lambda d, s: d.icdf(own[s].T).T, width=own.shape[1])
 
     def interval(self, level: float = 0.6827) -> tuple[Array, Array]:
         """Central interval: the one that covers at ``level`` if conformal, else the density's own."""
@@ -275,7 +279,7 @@ class Prediction:
         """N draws per object, (N, n) or (N, n, D)."""
         if self.pit_map is not None:
             u = np.random.default_rng(seed).uniform(size=(len(self), n))
-            return np.stack([self.quantile(u[:, [j]]) for j in range(n)], 1)
+            return self._own_quantiles(self._inward(u))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._map(lambda d, _: d.sample((n,)).movedim(0, 1), width=n)

@@ -81,11 +81,11 @@ def _write_parquet(prediction: Prediction, path: Path, columns: dict[str, np.nda
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({k: pa.array(v) for k, v in columns.items()})
-    table = table.append_column("features", feature_column(prediction.features.numpy()))
+    arrays = {k: pa.array(v) for k, v in columns.items()}
+    arrays["features"] = feature_column(prediction.features.numpy())
     if prediction.group is not None:
-        table = table.append_column("group", pa.array(prediction.group))
-    pq.write_table(table.replace_schema_metadata({KEY: describe(prediction)}), path)
+        arrays["group"] = pa.array(prediction.group)
+    pq.write_table(pa.table(arrays).replace_schema_metadata({KEY: describe(prediction)}), path)
 
 
 def _write_hdf5(prediction: Prediction, path: Path, columns: dict[str, np.ndarray]) -> None:
@@ -93,8 +93,9 @@ def _write_hdf5(prediction: Prediction, path: Path, columns: dict[str, np.ndarra
 
     with h5py.File(path, "w") as file:
         for name, values in columns.items():
-            kind = h5py.string_dtype() if values.dtype.kind in "UO" else None
-            file.create_dataset(name, data=values, dtype=kind)
+            text = values.dtype.kind in "UO"
+            data, kind = (values.astype(object), h5py.string_dtype()) if text else (values, None)
+            file.create_dataset(name, data=data, dtype=kind)
         file["features"] = prediction.features.numpy()
         if prediction.group is not None:
             file["group"] = prediction.group
