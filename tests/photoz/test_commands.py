@@ -100,7 +100,7 @@ def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(place, tm
     child.communicate()
     assert child.returncode == -signal.SIGKILL and checkpoint.exists() and not (tmp_path / "broken").exists()
     epochs = torch.load(checkpoint, weights_only=True)["numbers"]["epoch"]
-    assert 1 <= epochs < 12, "it was killed on the way"
+    assert 1 <= epochs < 6, "it was killed on the way"
     assert main(broken) == 0 and main(whole) == 0
     one, two = (photoz.load(tmp_path / name) for name in ("whole", "broken"))
     first, second = one.model.state_dict(), two.model.state_dict()
