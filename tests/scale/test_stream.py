@@ -1,0 +1,227 @@
+"""Streams keep their order, survive kills, and hold little."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.scale.stream import SHARD, stream_parquet
+
+ROWS, SIZE = 1000, 10
+
+
+def source(start: int, total: int = ROWS):
+    for a in range(start, total, SIZE):
+        yield np.arange(a, min(a + SIZE, total))
+
+
+def double(batch) -> pa.Table:
+    return pa.table({"row": batch, "twice": 2 * batch}).replace_schema_metadata({"note": "kept"})
+
+
+def run(target, function=double, batches=source, job=None, **options) -> int:
+    return stream_parquet(batches, function, target, job=job or {"model": "a"}, progress=False, **options)
+
+
+def check(target, total: int = ROWS) -> None:
+    table = pq.read_table(target)
+    assert table["row"].to_pylist() == list(range(total))
+    assert table["twice"].to_pylist() == [2 * v for v in range(total)]
+    assert table.schema.metadata[b"note"] == b"kept"
+    assert [p.name for p in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("total", [1, 10, 79, 80, 81, 1000])
+def test_rows_are_all_there(tmp_path, total):
+    assert run(tmp_path / "out.parquet", batches=lambda start: source(start, total)) == total
+    check(tmp_path / "out.parquet", total)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_order_is_kept_whichever_batch_is_ready_first(tmp_path, workers):
+    rng = np.random.default_rng(0)
+    pauses = rng.uniform(0, 0.005, ROWS)
+
+    def slowly(batch):
+        time.sleep(pauses[batch[0]])
+        return double(batch)
+
+    run(tmp_path / "out.parquet", slowly, workers=workers)
+    check(tmp_path / "out.parquet")
+
+
+def test_a_failure_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
+    target, seen = tmp_path / "out.parquet", []
+
+    def fails(batch):
+        if batch[0] == 700:
+            raise DeepfieldError("row 700 is odd")
+        return double(batch)
+
+    with pytest.raises(DeepfieldError, match="row 700 is odd"):
+        run(target, fails, workers=1)
+    assert not target.exists()
+
+    def again(batch):
+        seen.append(batch[0])
+        return double(batch)
+
+    run(target, again, workers=1)
+    check(target)
+    # At most a shard, and what was waiting for it, is done twice.
+    assert 700 - SHARD * SIZE - 2 * SIZE <= min(seen) <= 700
+
+
+def test_what_another_job_left_is_discarded(tmp_path):
+    target = tmp_path / "out.parquet"
+
+    def fails(batch):
+        if batch[0] == 500:
+            raise DeepfieldError("stop")
+        return pa.table({"row": batch, "twice": 0 * batch})
+
+    for job in ({"model": "b"}, {"model": "a", "size": 3}):
+        with pytest.raises(DeepfieldError, match="stop"):
+            run(target, fails, job=job)
+        assert any(tmp_path.glob(".out.parquet.parts/*.parquet"))
+        run(target)
+        check(target)
+
+
+def test_a_damaged_shard_is_done_again(tmp_path):
+    target = tmp_path / "out.parquet"
+
+    def fails(batch):
+        if batch[0] == 900:
+            raise DeepfieldError("stop")
+        return double(batch)
+
+    for damage in (lambda p: p.write_bytes(b"short"), lambda p: p.unlink()):
+        with pytest.raises(DeepfieldError, match="stop"):
+            run(target, fails)
+        shards = sorted(tmp_path.glob(".out.parquet.parts/[0-9]*.parquet"))
+        assert len(shards) > 4
+        damage(shards[3])
+        run(target)
+        check(target)
+
+
+def test_no_rows_are_an_error(tmp_path):
+    with pytest.raises(DeepfieldError, match="the catalogue has no rows"):
+        run(tmp_path / "out.parquet", batches=lambda start: iter(()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_result_stays_until_the_new_one_is_whole(tmp_path):
+    target = tmp_path / "out.parquet"
+    run(target)
+    before = target.read_bytes()
+
+    def fails(batch):
+        assert target.read_bytes() == before
+        if batch[0] == 500:
+            raise DeepfieldError("stop")
+        return double(batch)
+
+    with pytest.raises(DeepfieldError, match="stop"):
+        run(target, fails)
+    assert target.read_bytes() == before
+    run(target)
+    check(target)
+
+
+def test_few_batches_are_in_flight(tmp_path):
+    alive, most, lock = 0, 0, threading.Lock()
+
+    def batches(start):
+        nonlocal alive, most
+        for batch in source(start, 2000):
+            with lock:
+                alive += 1
+                most = max(most, alive)
+            yield batch
+
+    def function(batch):
+        nonlocal alive
+        time.sleep(0.001)
+        with lock:
+            alive -= 1
+        return double(batch)
+
+    run(tmp_path / "out.parquet", function, batches, workers=2)
+    assert most <= 5, f"{most} batches were read ahead"
+
+
+def test_memory_does_not_grow_with_the_catalogue(tmp_path):
+    def peak(total: int) -> int:
+        def batches(start):
+            for a in range(start, total, 20_000):
+                yield np.arange(a, a + 20_000)
+
+        tracemalloc.start()
+        allocated, pool = [], pa.default_memory_pool()
+
+        def function(batch):
+            allocated.append(pool.bytes_allocated())
+            return double(batch)
+
+        run(tmp_path / f"{total}.parquet", function, batches, workers=2)
+        found = tracemalloc.get_traced_memory()[1] + max(allocated)
+        tracemalloc.stop()
+        return found
+
+    small, large = peak(800_000), peak(4_000_000)
+    assert large < 1.5 * small + 2**20, f"{small} bytes for 0.8 million rows, {large} for 4 million"
+
+
+SCRIPT = textwrap.dedent("""
+    import sys, time
+    import numpy as np, pyarrow as pa
+    from deepfield.scale.stream import stream_parquet
+
+    def batches(start):
+        for a in range(start, 1000, 10):
+            yield np.arange(a, a + 10)
+
+    def function(batch):
+        time.sleep(0.01)
+        return pa.table({"row": batch, "twice": 2 * batch}).replace_schema_metadata({"note": "kept"})
+
+    stream_parquet(batches, function, sys.argv[1], job={"model": "a"}, workers=1, progress=False)
+""")
+
+
+def test_kill_9_costs_a_shard_at_most(tmp_path):
+    target, script = tmp_path / "out" / "out.parquet", tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    parts = target.parent / f".{target.name}.parts"
+    killed = subprocess.Popen([sys.executable, script, target], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 90
+    while len(list(parts.glob("[0-9]*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait(timeout=30) == -signal.SIGKILL
+    done = sum(pq.read_metadata(p).num_rows for p in parts.glob("[0-9]*.parquet"))
+    assert 240 <= done < 1000 and not target.exists()
+    assert json.loads((parts / "job.json").read_text()) == {"model": "a"}
+
+    seen = []
+
+    def function(batch):
+        seen.append(int(batch[0]))
+        return double(batch)
+
+    run(target, function)
+    assert min(seen) == done, "rows that were on disk were done again"
+    check(target)
