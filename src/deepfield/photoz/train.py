@@ -287,8 +287,8 @@ def _recipe(config: PhotozConfig, rows: int) -> FitConfig:
 
 
 def _student_recipe(config: PhotozConfig, rows: int) -> FitConfig:
-    """About four times the steps of a member; there is nothing to overfit, so no decay and no early end."""
-    epochs = 4 * config.epochs or min(150, max(2, round(4500 * config.batch / rows)))
+    """About five times the steps of a member; there is nothing to overfit, so no decay and no early end."""
+    epochs = 4 * config.epochs or min(300, max(2, round(6000 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
         learning_rate=1.6 * config.learning_rate,

@@ -1,0 +1,143 @@
+"""How fast: magnitudes to mixture parameters on one core, and Parquet to Parquet on all.
+
+    python benchmarks/photoz_speed.py --rows 20000000 --peers DIR
+
+Writes benchmarks/results/photoz_speed.json. The catalogue repeats BOSS with float32 magnitudes and errors. Rates
+of the peers are those that photoz_peers.py measured on BOSS, seed 0: a peer's own output without a grid ("native")
+and densities on a grid. All rates of one core are per second of processor time, best of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from photoz_data import load
+
+from deepfield import photoz
+from deepfield.core.report import machine
+from deepfield.core.table import Table
+from deepfield.photoz.predict import open_model
+
+ROOT = Path(__file__).parent
+CHILD = """
+import resource, sys, time
+from deepfield.photoz.predict import predict_file
+began = time.perf_counter()
+predict_file(*sys.argv[1:4], engine=sys.argv[4], progress=False)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def columns(rows: int) -> dict[str, np.ndarray]:
+    """BOSS again and again."""
+    catalog = load("boss")
+    again = np.resize(np.arange(len(catalog["z"])), rows)
+    found = {"z_spec": catalog["z"][again].astype(np.float32)}
+    for b, band in enumerate(catalog["bands"]):
+        found[f"mag_{band}"] = catalog["mag"][again, b].astype(np.float32)
+        found[f"mag_err_{band}"] = catalog["err"][again, b].astype(np.float32)
+    return found
+
+
+def one_core(folder: Path, engine: str, rows: int = 400_000) -> float:
+    """Objects per processor second from a table of magnitudes to weights, means and widths."""
+    model, _ = open_model(folder, engine)
+    table = photoz.read(Table(columns(rows)))
+    best = np.inf
+    for _ in range(3):
+        start = time.process_time()
+        for i in range(0, rows, 16_384):
+            with torch.no_grad():
+                density = model.model.predict(model.encode(table[i : i + 16_384])).distribution()
+            assert density.batch_shape
+        best = min(best, time.process_time() - start)
+    return rows / best
+
+
+def file_to_file(folder: Path, rows: int, engine: str) -> dict[str, Any]:
+    """Seconds and peak memory of a process that streams one Parquet file into another."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as scratch:
+        source, target = Path(scratch) / "in.parquet", Path(scratch) / "out.parquet"
+        block = pa.table(columns(1_000_000))
+        with pq.ParquetWriter(source, block.schema) as writer:
+            for start in range(0, rows, len(block)):
+                writer.write_table(block.slice(0, min(len(block), rows - start)), row_group_size=250_000)
+        command = [sys.executable, "-c", CHILD, str(folder), str(source), str(target), engine]
+        seconds, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+        assert pq.read_metadata(target).num_rows == rows
+    return {"rows": rows, "seconds": float(seconds), "rate": rows / float(seconds), "peak_mb": float(memory)}
+
+
+def train(folder: Path, quick: bool) -> float:
+    """Wall seconds to train on BOSS, 70 % of its rows."""
+    table = photoz.read(Table(columns(16_218)))
+    began = time.perf_counter()
+    options = {"members": 1, "distil": False} if quick else {}
+    photoz.train(table, progress=False, **options).save(folder)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--peers", type=Path, default=ROOT / "work")
+    parser.add_argument("--skip-default", action="store_true", help="train the quick model alone")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        found["train_quick_s"] = train(folder, quick=True)
+        if not options.skip_default:
+            found["train_s"] = train(folder, quick=False)
+        for engine in ("torch", "onnx"):
+            found[f"rate_{engine}"] = one_core(folder, engine)
+            print(engine, found[f"rate_{engine}"], flush=True)
+        found["stream"] = file_to_file(folder, options.rows, "onnx")
+    for peer in ("flexzboost", "gpz"):
+        note = options.peers / "boss" / "0" / f"{peer}.json"
+        if note.is_file():
+            content = json.loads(note.read_text())
+            found[peer] = {k: content[k] for k in ("rate_native", "rate_pdf")}
+    stream = found["stream"]
+    lines = {
+        "train on BOSS, default, wall seconds": f"{found.get('train_s', float('nan')):.0f}",
+        "train on BOSS, `--quick`, wall seconds": f"{found['train_quick_s']:.0f}",
+        "magnitudes to mixture parameters, torch, objects per core-second": f"{found['rate_torch']:,.0f}",
+        "the same, onnxruntime": f"{found['rate_onnx']:,.0f}",
+        "Parquet to Parquet, onnxruntime, all cores": f"{stream['rate']:,.0f} per second ({stream['rows']:,} rows)",
+        "peak memory of that": f"{stream['peak_mb']:,.0f} MB",
+    }
+    for peer, rates in ((p, found[p]) for p in ("flexzboost", "gpz") if p in found):
+        for kind, label in (("rate_pdf", "densities on a grid"), ("rate_native", "own parameters")):
+            ratio = found["rate_onnx"] / rates[kind]
+            lines[f"{peer}, {label}, objects per core-second"] = (
+                f"{rates[kind]:,.0f} (deepfield: {ratio:,.0f} times)"
+            )
+    about = machine()
+    note = "Measured in one run; rates are of one core and per second of processor time where they say so."
+    content = {
+        "machine": f"{about['processor']}, {about['cores']} cores",
+        "note": note,
+        "lines": lines,
+        "numbers": found,
+    }
+    out = ROOT / "results" / "photoz_speed.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(content, indent=1))
+    print(json.dumps(lines, indent=1))
+
+
+if __name__ == "__main__":
+    main()
