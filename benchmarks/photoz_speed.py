@@ -116,7 +116,7 @@ def main() -> None:
         "train on BOSS, `--quick`, wall seconds": f"{found['train_quick_s']:.0f}",
         "magnitudes to mixture parameters, torch, objects per core-second": f"{found['rate_torch']:,.0f}",
         "the same, onnxruntime": f"{found['rate_onnx']:,.0f}",
-        "Parquet to Parquet, onnxruntime, all cores": f"{stream['rate']:,.0f} per second ({stream['rows']:,} rows)",
+        "Parquet to Parquet, onnxruntime, all cores": f"{stream['rate']:,.0f} rows per second",
         "peak memory of that": f"{stream['peak_mb']:,.0f} MB",
     }
     for peer, rates in ((p, found[p]) for p in ("flexzboost", "gpz") if p in found):
