@@ -11,6 +11,7 @@ import torch
 
 from deepfield.core.devices import runtime
 from deepfield.core.errors import MissingExtraError
+from deepfield.core.optional import require
 
 SCRIPT = textwrap.dedent("""
     import os, sys, torch
@@ -72,6 +73,12 @@ def test_two_processes_agree_and_learn(tmp_path):
     # Entropy of the noise, 0.5 ln(2 pi e 0.01) = -0.884.
     assert first["validation"][-1] < -0.8 < 0 < first["validation"][0]
     assert (tmp_path / "fit.ckpt").exists()
+
+
+def test_a_library_that_is_there_is_imported():
+    import json
+
+    assert require("json", extra="none") is json
 
 
 def test_without_fabric_the_extra_is_named(monkeypatch):
