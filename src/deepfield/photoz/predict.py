@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepfield.core.calibrators import CalibrationError
 from deepfield.core.distributions import GaussianMixture
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
@@ -297,4 +299,7 @@ def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns
     prediction, why = served.predict_raw(served.encode(table))
     counts.add(why, served.reason_texts)
     extra = columns_of(prediction, served) | {"reason_code": why}
+    # qp has no place for the conformal correction, so the wide interval is written out beside the narrow one.
+    with contextlib.suppress(CalibrationError):
+        extra["z_lo95"], extra["z_hi95"] = prediction.interval(0.9545)
     write_qp(prediction, out, ids=_ids(table), extra=extra)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepfield.core import figures
-from deepfield.core.errors import DataError
+from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.core.prediction import Prediction
 from deepfield.core.report import Report
 from deepfield.core.table import Table
@@ -66,6 +66,8 @@ def run(
     dict
         The content of ``report.json``.
     """
+    if Path(out).is_file():
+        raise DeepfieldError(f"--out {out} is a file; give a folder")
     began = time.perf_counter()
     table, source = _data(data, seed)
     rows, test = table.split(0.7, seed=seed)

@@ -277,10 +277,12 @@ def _terms(density: Any, columns: Mapping[str, Any], z: Array, point: str) -> di
 
 def _stated(columns: Mapping[str, Any], z: Array) -> dict[str, Array]:
     """What the interval columns of a file say of the coverage."""
-    if "z_lo68" not in columns or "z_hi68" not in columns:
-        return {}
-    low, high = (np.asarray(columns[name], dtype=np.float64) for name in ("z_lo68", "z_hi68"))
-    return {"coverage_683": _inside(low, high, z)}
+    found = {}
+    for name, level in {"coverage_683": 68, "coverage_955": 95}.items():
+        if f"z_lo{level}" in columns and f"z_hi{level}" in columns:
+            low, high = (np.asarray(columns[f"z_{end}{level}"], dtype=np.float64) for end in ("lo", "hi"))
+            found[name] = _inside(low, high, z)
+    return found
 
 
 def _inside(low: Array, high: Array, z: Array) -> Array:
