@@ -10,7 +10,7 @@ from deepfield.data.photometry import photometry
 from deepfield.photoz.simulate import degrade, simulate
 from deepfield.physics import photometry as ph
 from deepfield.physics.filters import survey_filters
-from deepfield.physics.populations import BLUE, RED, Sampler, double_power_law, schechter
+from deepfield.physics.populations import BLUE, RED, Sampler, colour_table, double_power_law, schechter
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,16 @@ def test_degrade_dims_and_keeps_colours(sdss):
         degrade(bright, survey="sdss", dim=np.zeros(7), seed=0)
 
 
+def test_degrade_forgets_the_old_limits():
+    bright = simulate(200, survey="lsst", seed=4)
+    bright["mag_lim_u"] = np.full(200, 27.0)
+    shallow = degrade(bright, depth={"u": 22.0}, seed=0)
+    hidden = np.isposinf(shallow.column("mag_u"))
+    assert hidden.any()
+    limit = ph.flux(ph.NoiseModel({"u": 22.0}).limit("u"))
+    np.testing.assert_allclose(photometry(shallow, ("u",))[1][hidden, 0], limit)
+
+
 def test_missing_bands_stay_missing(sdss):
     gappy = sdss[:100].copy()
     gappy["mag_u"][:10] = np.nan
@@ -129,6 +139,14 @@ def test_quasars():
     assert 1.0 < np.median(z[is_quasar]) < 1.8 and np.median(z[~is_quasar]) < 0.3
     u_g = (table.column("mag_u") - table.column("mag_g"))[is_quasar & (z < 2.2)]
     assert (u_g < 0.6).mean() > 0.9  # the UV excess of Richards et al. (2001)
+
+
+def test_shifted_bands_follow_their_convention():
+    # Blanton & Roweis (2007): seen at z = 0.1, K = -2.5 log10(1.1) for every spectrum in a band shifted to 0.1
+    table = colour_table(survey_filters("sdss", ("r",)), "galaxy", ("sdss2010-r", 0.1), 0.3)
+    kind = np.arange(0.0, 7.0)
+    mags = table(np.full(7, 0.1), kind, np.zeros(7))[:, 0]
+    np.testing.assert_allclose(mags, -2.5 * np.log10(1.1), atol=3e-3)
 
 
 def test_luminosity_functions_closed_form():

@@ -262,7 +262,7 @@ def degrade(
         [
             f"{kind}_{band}"
             for band in bands
-            for kind in ("flux", "flux_err")
+            for kind in ("flux", "flux_err", "mag_lim")  # the limits are the target's now
             if f"{kind}_{band}" in result.colnames
         ]
     )

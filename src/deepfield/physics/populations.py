@@ -180,7 +180,9 @@ def colour_table(
     (29, 5, 2)
     """
     log_z, names, both, observed = _observed(filters, kind, z_max)
-    zero = both.photometry([load_filter(reference[0])], [reference[1]])[0, :, 0]
+    # A band shifted to z sees the rest-frame spectrum 2.5 log10(1 + z) fainter than the band does an object at z:
+    # the convention of Blanton & Roweis (2007), in which K(z) = -2.5 log10(1 + z) there.
+    zero = both.photometry([load_filter(reference[0])], [reference[1]])[0, :, 0] / (1 + reference[1])
     mags = -2.5 * np.log10(np.maximum(observed / zero[:, None], 1e-30)).reshape(log_z.size, _EBV.size, names, -1)
     return ColourTable(log_z, 0.25 if kind == "galaxy" else 0.5, np.ascontiguousarray(mags.swapaxes(1, 2)))
 
