@@ -344,6 +344,7 @@ def test_config_rebuilds_the_head(kind):
         ({"head": "GaussianMixture", "components": -1}, "components=-1 is absurd"),
         ({"head": "GaussianMixture", "components": 10**12}, "is absurd; the most is 4096"),
         ({"head": "GaussianMixture", "floor": math.nan}, "floor=nan is absurd"),
+        ({"head": "Flow", "hidden": 4096, "transforms": 4096}, "absurd size"),
         ({"head": "Ensemble"}, "described by the list of its members' heads"),
         ({"head": "Ensemble", "members": []}, "described by the list of its members' heads"),
         ({"head": "Ensemble", "members": [{"head": "Ensemble", "members": []}]}, "list of its members' heads"),

@@ -1,13 +1,16 @@
 """Training: every estimator, gaps, classes, calibration, distillation, and a toy whose densities are known."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 
 from deepfield import photoz
+from deepfield.core.errors import ModelError, TableError
 from deepfield.core.heads import Ensemble
 from deepfield.photoz.model import PhotozConfig, PhotozModel
-from deepfield.photoz.train import fit, quickly, train, train_to_folder
+from deepfield.photoz.train import _claim, fit, quickly, train, train_to_folder
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,18 @@ def test_a_folder_is_written_and_checkpoints_are_gone(toy, tiny, tmp_path):
     train_to_folder(toy(200), tmp_path / "deep" / "m", PhotozConfig(**tiny))
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m"]
     assert PhotozModel.load(tmp_path / "deep" / "m").bands == ("g", "r", "i")
+
+
+def test_checkpoints_of_another_training_are_refused(toy, tiny, tmp_path):
+    left = tmp_path / ".m.checkpoints"
+    with pytest.raises(TableError):  # nothing was learnt: it claims nothing
+        train_to_folder(toy(50), tmp_path / "m", PhotozConfig(**tiny))
+    train_to_folder(toy(200), tmp_path / "m", PhotozConfig(**tiny))
+    left.mkdir()
+    _claim(left, {"config": asdict(PhotozConfig(**tiny)), "data": toy(200).digest()})
+    (left / "members.ckpt").touch()
+    with pytest.raises(ModelError, match="other settings or data"):
+        train_to_folder(toy(200), tmp_path / "m", PhotozConfig(**tiny, noise=1.0))
 
 
 def test_rows_without_redshift_or_photometry_are_left_out_with_a_word(toy, tiny, caplog):

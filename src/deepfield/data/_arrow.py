@@ -15,9 +15,9 @@ from deepfield.data._source import Columns, Source
 
 
 def parts(folder: Path) -> list[Path]:
-    """List the Parquet files of a partitioned catalogue in the order of their names."""
-    hidden = ("_", ".", "data_thumbnail")
-    return sorted(p for p in folder.rglob("*.parquet") if p.is_file() and not p.name.startswith(hidden))
+    """List the Parquet files of a partitioned catalogue in the order of their names; nothing hidden is one."""
+    found = (p for p in folder.rglob("*.parquet") if p.is_file() and not p.name.startswith("data_thumbnail"))
+    return sorted(p for p in found if not any(n.startswith(("_", ".")) for n in p.relative_to(folder).parts))
 
 
 class ArrowSource(Source):

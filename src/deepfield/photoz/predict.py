@@ -234,9 +234,7 @@ def _to_parquet(
             yield start, table
             start += len(table)
 
-    info = os.stat(os.fspath(catalog).split("::")[0])
-    job = {"source": os.path.abspath(catalog), "size": info.st_size, "time": info.st_mtime, "model": identity}
-    job["columns"] = str(columns)
+    job = {"source": os.path.abspath(catalog), "model": identity, "columns": str(columns), **_state(catalog)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several batches at once beat several threads on one batch
     try:
@@ -255,6 +253,19 @@ def _to_parquet(
 
     for batch in pq.ParquetFile(out).iter_batches(columns=["reason_code"]):
         counts.add(batch.column(0).to_numpy(), served.reason_texts)
+
+
+def _state(catalog: Any) -> dict[str, Any]:
+    """Size and time of a catalogue, which tell whether it is still the one that a killed run had read."""
+    from deepfield.data._arrow import parts
+
+    place = Path(os.fspath(catalog).split("::")[0])
+    found = [path.stat() for path in (parts(place) if place.is_dir() else [place])]
+    return {
+        "files": len(found),
+        "size": sum(s.st_size for s in found),
+        "time": max((s.st_mtime for s in found), default=0),
+    }
 
 
 def _arrow(served: PhotozModel, start: int, table: Table) -> pa.Table:

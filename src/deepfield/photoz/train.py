@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import platform
@@ -19,7 +20,8 @@ from torch import Tensor
 import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.distil import Neighbourhood, distil
-from deepfield.core.errors import TableError
+from deepfield.core.errors import ModelError, TableError
+from deepfield.core.files import atomic
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
@@ -234,10 +236,22 @@ def train_to_folder(table: Table, folder: str | os.PathLike[str], config: Photoz
     target = Path(folder)
     checkpoints = target.with_name(f".{target.name}.checkpoints")
     checkpoints.mkdir(parents=True, exist_ok=True)
+    _claim(checkpoints, {"config": asdict(config), "data": table.digest()})
     model = train(table, config, checkpoint=checkpoints)
     model.save(target)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return model
+
+
+def _claim(checkpoints: Path, job: dict[str, Any]) -> None:
+    """Note whose checkpoints these are: the fit itself does not know of the batches, the noise or the dropout."""
+    note, text = checkpoints / "job.json", json.dumps(job, sort_keys=True)
+    if note.is_file() and note.read_text() != text and any(checkpoints.glob("*.ckpt")):
+        raise ModelError(
+            f"{checkpoints} belongs to a training with other settings or data; delete it to start anew"
+        )
+    with atomic(note) as temporary:
+        temporary.write_text(text)
 
 
 def prepare(model: Model, x: Tensor, y: Tensor) -> None:
