@@ -21,7 +21,7 @@ bare:
 	$(PYTHON) -m venv .venv-bare
 	.venv-bare/bin/python -m pip install -q --upgrade pip -c constraints.txt
 	.venv-bare/bin/python -m pip install -q -c constraints.txt .
-	.venv-bare/bin/python tests/bare_install.py
+	.venv-bare/bin/python .ci/bare_install.py
 	rm -rf .venv-bare
 
 lint: $(VENV)/.installed-test
