@@ -80,6 +80,10 @@ def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Te
     """
     flux, error = photometry(table, bands)
     if extinction != "none":
+        if unknown := int(np.isnan(table.column("ebv")).sum()):
+            log.warning(
+                "%s rows have no E(B-V): their photometry cannot be corrected and counts as missing", unknown
+            )
         magnitudes = [galactic_extinction(b, table.column("ebv"), survey=extinction) for b in bands]
         correction = 10 ** (0.4 * np.stack(magnitudes, 1))
         flux, error = flux * correction, error * correction

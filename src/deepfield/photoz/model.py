@@ -63,6 +63,9 @@ class PhotozConfig:
         Photometric noise added afresh in every step, in units of each flux's own error.
     validation, calibration : float
         Shares of the rows kept from training: to stop in time, and to calibrate.
+    recalibrate : bool
+        Whether 40 % of the calibration rows fit a map of the PIT that mends the density itself, if it needs it;
+        the others make the intervals in any case.
     classes : str
         Column with a class (GALAXY, QSO); each class then has its probability and its own density.
     extinction : str
@@ -88,6 +91,7 @@ class PhotozConfig:
     noise: float = 0.0
     validation: float = 0.1
     calibration: float = 0.15
+    recalibrate: bool = False
     classes: str = ""
     extinction: str = "auto"
     seed: int = 0

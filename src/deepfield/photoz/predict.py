@@ -299,8 +299,11 @@ def _native(prediction: Prediction) -> tuple[Prediction, NDArray[np.int64] | Non
 
 
 def _ids(table: Table, start: int = 0) -> NDArray[Any]:
-    """The catalogue's identifiers, or row numbers."""
-    return np.asarray(table["id"]) if "id" in table.colnames else np.arange(start, start + len(table))
+    """The catalogue's identifiers, missing ones -1 or empty; or row numbers."""
+    if "id" not in table.colnames:
+        return np.arange(start, start + len(table))
+    ids = np.ma.asarray(table["id"])
+    return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
 
 
 def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns: Any) -> None:

@@ -35,7 +35,7 @@ from deepfield.photoz.model import (
     on_photometry,
     parts,
 )
-from deepfield.trust.calibration import fit_conformal
+from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
 _FEWEST_ROWS = 100
@@ -124,8 +124,11 @@ def fit(
     )
     if n_cal:
         x, z = rows.x[cal], rows.y[cal, 0].numpy()
-        pit = model.predict_raw(x)[0].cdf(z)
-        model.conformal = fit_conformal(pit, model.reference_magnitude(x), name=f"mag_{model.reference}")
+        pit, share = model.predict_raw(x)[0].cdf(z), 0.4 if config.recalibrate else 0.0
+        name = f"mag_{model.reference}"
+        fitted_to = calibrate(pit, model.reference_magnitude(x), share=share, name=name, seed=config.seed)
+        model.conformal = fitted_to.conformal
+        model.pit_map = None if fitted_to.pit_map.is_identity else fitted_to.pit_map
     held_out = rows.x[val], rows.y[val, 0].numpy().astype(np.float64)
     stages = {"members": teacher} | ({"student": student} if student else {})
     model.card = {
@@ -206,12 +209,22 @@ def _rows(table: Table, config: PhotozConfig) -> _Rows:
     if config.classes:
         if config.classes not in table.colnames:
             raise TableError(no_column(config.classes, table.colnames))
-        names, index = np.unique(np.asarray(table[config.classes]).astype(str)[good], return_inverse=True)
-        labels = tuple(str(n) for n in names)
+        labels, index = _classes(table[config.classes][good])
         target.append(index)
     y = torch.from_numpy(np.stack(target, 1).astype(np.float32))
     x = x[torch.from_numpy(good)]
     return _Rows(x, y, labels, _missing(x, config.bands))
+
+
+def _classes(column: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Class names, and the number of each row's class; -1 where it is masked or blank, hence unknown."""
+    plain = np.ma.asarray(column)
+    names = np.char.strip(np.asarray(plain.data).astype(str))
+    names[np.ma.getmaskarray(plain)] = ""
+    labels = np.unique(names[names != ""])
+    if len(labels) < 2:
+        raise TableError(f"classes need two names or more; the column has {', '.join(labels) or 'none'}")
+    return tuple(str(n) for n in labels), np.where(names == "", -1, np.searchsorted(labels, names))
 
 
 def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
