@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepfield.core.calibrators import CalibrationError
+from deepfield.core.devices import one_thread
 from deepfield.core.distributions import GaussianMixture
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
@@ -235,9 +236,7 @@ def _to_parquet(
             start += len(table)
 
     job = {"source": os.path.abspath(catalog), "model": identity, "columns": str(columns), **_state(catalog)}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several batches at once beat several threads on one batch
-    try:
+    with one_thread():  # several batches at once beat several threads on one batch
         stream_parquet(
             batches,
             lambda batch: _arrow(served, *batch),
@@ -247,8 +246,6 @@ def _to_parquet(
             workers=workers,
             progress=progress,
         )
-    finally:
-        torch.set_num_threads(threads)
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(out).iter_batches(columns=["reason_code"]):

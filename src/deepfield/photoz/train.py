@@ -19,6 +19,7 @@ from torch import Tensor
 
 import deepfield
 from deepfield.core.batches import Batches
+from deepfield.core.devices import one_thread
 from deepfield.core.distil import Neighbourhood, distil
 from deepfield.core.errors import ModelError, TableError
 from deepfield.core.files import atomic
@@ -113,7 +114,8 @@ def fit(
     val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
     if not len(val):
         raise TableError(f"a validation share of {config.validation} leaves none of {len(order)} rows")
-    teacher, student, history = _learn(rows, fitted, val, config, checkpoint, progress)
+    with one_thread():
+        teacher, student, history = _learn(rows, fitted, val, config, checkpoint, progress)
     model = PhotozModel(
         config,
         student or teacher,
