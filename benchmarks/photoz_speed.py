@@ -111,8 +111,8 @@ def main() -> None:
             content = json.loads(note.read_text())
             found[peer] = {k: content[k] for k in ("rate_native", "rate_pdf")}
     stream = found["stream"]
-    lines = {
-        "train on BOSS, default, wall seconds": f"{found.get('train_s', float('nan')):.0f}",
+    default = {"train on BOSS, default, wall seconds": f"{found['train_s']:.0f}"} if "train_s" in found else {}
+    lines = default | {
         "train on BOSS, `--quick`, wall seconds": f"{found['train_quick_s']:.0f}",
         "magnitudes to mixture parameters, torch, objects per core-second": f"{found['rate_torch']:,.0f}",
         "the same, onnxruntime": f"{found['rate_onnx']:,.0f}",
