@@ -134,7 +134,8 @@ def test_offsets_of_a_miscalibrated_survey_are_found(catalogues):
         for band, shift in shifts.items():
             table[f"mag_{band}"] = table[f"mag_{band}"] + shift
     found = -2.5 * np.log10(TemplateFit().fit(train, val).offsets / plain)
-    np.testing.assert_allclose(found, list(shifts.values()), atol=0.025)
+    # A tilt of the offsets from blue to red is partly absorbed by the templates, whatever the number of rows.
+    np.testing.assert_allclose(found, list(shifts.values()), atol=0.05)
 
 
 def test_quasars_join_the_templates():
