@@ -176,7 +176,7 @@ class _State:
         optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         self.averaged = AveragedModel(model, multi_avg_fn=self._average)
-        self.epoch, self.step, self.stopped = 0, 0, False
+        self.epoch, self.stopped = 0, False
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.history = History()

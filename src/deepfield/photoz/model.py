@@ -20,6 +20,7 @@ from deepfield.core.nets import ResidualMLP
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
+from deepfield.data.photometry import ZERO_POINT
 from deepfield.photoz.features import PhotometryFeatures, encode
 
 ESTIMATORS = ("mixture", "flow", "point")
@@ -311,4 +312,4 @@ class PhotozModel:
         """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""
         flux = x[:, self.bands.index(self.reference)].double().numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(flux <= 0, np.inf, 31.4 - 2.5 * np.log10(flux))
+            return np.where(flux <= 0, np.inf, ZERO_POINT - 2.5 * np.log10(flux))
