@@ -110,7 +110,7 @@ class Neighbourhood:
     """
 
     def __init__(
-        self, x: Tensor, scale: Tensor, *, neighbours: int = 10, reach: float = 0.8, still: float = 0.25
+        self, x: Tensor, scale: Tensor, *, neighbours: int = 10, reach: float = 1.2, still: float = 0.1
     ) -> None:
         self.x, self.reach, self.still = x, reach, still
         compared = (x / scale).nan_to_num(0.0).numpy()

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from deepfield.core.devices import Runtime, runtime
 from deepfield.core.errors import ModelError
 from deepfield.core.files import atomic
+from deepfield.core.soap import SOAP
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class FitConfig:
     epochs : int
         Passes over the training batches; the learning rate follows one cycle over all of them.
     learning_rate, weight_decay : float
-        Peak rate and decay of AdamW (Loshchilov & Hutter 2019); biases do not decay.
+        Peak rate and decay of the optimiser; biases do not decay.
     warmup : float
         Share of the training in which the rate rises; it falls as a cosine over the rest.
     clip : float
@@ -40,6 +41,9 @@ class FitConfig:
         Decay of the exponential moving average of the weights, whose value is validated and kept.
     patience : int
         Epochs without a better validation loss before the fit stops.
+    optimizer : str
+        "adamw" (Loshchilov & Hutter 2019), or "soap" (:class:`deepfield.core.soap.SOAP`), which gets closer to
+        a smooth function in the same time.
     seed : int
         Of the dropout and of nothing else; batches have their own.
     device : str
@@ -57,6 +61,7 @@ class FitConfig:
     clip: float = 5.0
     average: float = 0.99
     patience: int = 20
+    optimizer: str = "adamw"
     seed: int = 0
     device: str = "auto"
     precision: str = "32"
@@ -69,6 +74,8 @@ class FitConfig:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ModelError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if self.optimizer not in ("adamw", "soap"):
+            raise ModelError(f"optimizer is 'adamw' or 'soap', not '{self.optimizer}'")
         if not 0 <= self.average < 1:
             raise ModelError(f"average is the decay of a moving average, 0 <= average < 1, got {self.average}")
 
@@ -172,8 +179,11 @@ class _State:
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        rate = config.learning_rate
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=(0.9, 0.99), fused=True)
+        groups, rate = [g for g in groups if g["params"]], config.learning_rate
+        if config.optimizer == "soap":
+            optimizer: torch.optim.Optimizer = SOAP(groups, lr=rate)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         self.averaged = AveragedModel(model, multi_avg_fn=self._average)
         self.epoch, self.stopped = 0, False

@@ -355,6 +355,7 @@ def build_head(config: dict[str, Any]) -> Head:
     12
     """
     from deepfield.core.flow import Flow
+    from deepfield.core.warp import Warped
 
     known: dict[str, Any] = {
         c.__name__: c
@@ -368,8 +369,11 @@ def build_head(config: dict[str, Any]) -> Head:
     name = arguments.pop("head", None)
     if name == "Ensemble":
         return Ensemble([build_head(member) for member in _members(arguments)])
+    if name == "Warped" and isinstance(inner := arguments.get("inner"), dict) and inner.get("head") != "Warped":
+        return Warped(build_head(inner), int(arguments.get("knots", 2)))
     if not isinstance(name, str) or name not in known:
-        raise ModelError(f"unknown head {name!r:.80}; this version knows {', '.join([*known, 'Ensemble'])}")
+        names = ", ".join([*known, "Ensemble", "Warped"])
+        raise ModelError(f"unknown head {name!r:.80}; this version knows {names}")
     for key, value in arguments.items():
         if isinstance(value, int | float) and not 0 <= value <= _LARGEST:
             raise ModelError(f"head '{name}' with {key}={value} is absurd; the most is {_LARGEST}")

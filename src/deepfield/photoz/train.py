@@ -27,6 +27,7 @@ from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.table import Table, no_column
+from deepfield.core.warp import Warped, find_structure, interpolate
 from deepfield.data.photometry import bands_of
 from deepfield.photoz.features import PhotometryFeatures, encode, settle_extinction
 from deepfield.photoz.model import (
@@ -39,6 +40,7 @@ from deepfield.photoz.model import (
 from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
+_Map = tuple[NDArray[np.float64], NDArray[np.float64]] | None
 _FEWEST_ROWS = 100
 
 
@@ -114,8 +116,10 @@ def fit(
     val, cal, fitted = order[:n_val], order[n_val : n_val + n_cal], order[n_val + n_cal :]
     if not len(val):
         raise TableError(f"a validation share of {config.validation} leaves none of {len(order)} rows")
+    found = _structure(rows, fitted, config)
     with one_thread():
-        teacher, student, history = _learn(rows, fitted, val, config, checkpoint, progress)
+        teacher, student, history = _learn(_straight(rows, found), fitted, val, config, checkpoint, progress)
+    teacher, student = (m and _structured(m, found) for m in (teacher, student))
     model = PhotozModel(
         config,
         student or teacher,
@@ -179,10 +183,37 @@ def _learn(
     seen = features(rows.x[fitted])
     scaling: Any = student.net
     near = Neighbourhood(seen, scaling.standardise.scale)
-    nearby = Batches(torch.arange(len(seen)), size=config.batch, seed=config.seed, augment=near)
+    nearby = Batches(torch.arange(len(seen)), size=2 * config.batch, seed=config.seed, augment=near)
     recipe = _student_recipe(config, len(fitted))
     history["student"] = asdict(distil(core, student, nearby, batches[1], config=recipe, **watch("student")))
     return teacher, on_photometry(features, student), history
+
+
+def _structure(rows: _Rows, fitted: Tensor, config: PhotozConfig) -> _Map:
+    """The map that irons out the structure of the training redshifts, where they have any."""
+    if config.structure == "off" or rows.labels:
+        return None
+    found = find_structure(rows.y[fitted, 0].numpy(), seed=config.seed)
+    if found is not None:
+        log.warning(
+            "the training redshifts crowd at narrow values, as along one line of sight, and the densities will "
+            "too: train with structure 'off' to serve another field"
+        )
+    return found
+
+
+def _straight(rows: _Rows, found: _Map) -> _Rows:
+    """The rows with redshifts as the networks see them."""
+    if found is None:
+        return rows
+    return replace(rows, y=interpolate(rows.y.double(), *map(torch.from_numpy, found))[0].float())
+
+
+def _structured(model: Model, found: _Map) -> Model:
+    """The model of mapped redshifts as a model of redshifts."""
+    if found is None:
+        return model
+    return Model(model.net, Warped(model.head, len(found[0])).set_map(*found))
 
 
 @dataclass(frozen=True)
@@ -316,12 +347,13 @@ def _recipe(config: PhotozConfig, rows: int) -> FitConfig:
 
 
 def _student_recipe(config: PhotozConfig, rows: int) -> FitConfig:
-    """About five times the steps of a member; there is nothing to overfit, so no decay and no early end."""
-    epochs = 4 * config.epochs or min(300, max(2, round(6000 * config.batch / rows)))
+    """About 4,000 steps of twice the batch; there is nothing to overfit, so no decay and no early end."""
+    epochs = 4 * config.epochs or min(400, max(2, round(8000 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
-        learning_rate=1.6 * config.learning_rate,
+        learning_rate=0.6 * config.learning_rate,
         weight_decay=0.0,
+        optimizer="soap",
         warmup=0.05,
         average=0.995,
         patience=epochs,

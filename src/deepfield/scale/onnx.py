@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.files import atomic
-from deepfield.core.heads import Ensemble, GivenMixture
+from deepfield.core.heads import Ensemble, GivenMixture, Head
 from deepfield.core.model import Model
 from deepfield.core.optional import require
 from deepfield.core.prediction import Prediction
+from deepfield.core.warp import Warped
 
 CARD = "deepfield"
 
@@ -28,7 +29,8 @@ class MixtureParameters(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        heads = list(model.head.members) if isinstance(model.head, Ensemble) else [model.head]
+        head = model.head.inner if isinstance(model.head, Warped) else model.head
+        heads = list(head.members) if isinstance(head, Ensemble) else [head]
         if not all(hasattr(head, "parameters_of") for head in heads):
             kind = type(heads[0]).__name__
             raise DeepfieldError(f"only Gaussian mixtures are exported; this model's head is a {kind}")
@@ -59,6 +61,9 @@ def export(
     onnx = require("onnx", extra="onnx")
     require("onnxscript", extra="onnx")
     wrapped = MixtureParameters(model).eval()
+    card = dict(card or {})
+    if isinstance(model.head, Warped):
+        card["map"] = [model.head.knots.tolist(), model.head.values.tolist()]
     example = torch.ones(8, n_inputs)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with atomic(path) as temporary, warnings.catch_warnings(), torch.no_grad():
@@ -76,7 +81,7 @@ def export(
         )
         graph = onnx.load(str(temporary))
         entry = graph.metadata_props.add()
-        entry.key, entry.value = CARD, json.dumps(card or {})
+        entry.key, entry.value = CARD, json.dumps(card)
         onnx.save(graph, str(temporary))
 
 
@@ -116,6 +121,9 @@ class OnnxMixture:
             if not isinstance(self.card, dict) or entry.name != "x" or out.shape[1] % 3:
                 raise ValueError("not the form that export writes")
             self.n_inputs: int = int(entry.shape[1])
+            self.head: Head = GivenMixture(out.shape[1] // 3)
+            if "map" in self.card:
+                self.head = Warped(self.head, len(self.card["map"][0])).set_map(*self.card["map"])
         except (KeyError, ValueError, TypeError, IndexError):
             raise ModelError(f"{path} was not written by deepfield export, or its card is damaged") from None
 
@@ -127,5 +135,4 @@ class OnnxMixture:
 
     def predict(self, x: Tensor) -> Prediction:
         """As a :class:`deepfield.core.model.Model` does."""
-        mixture = self(x.numpy())
-        return Prediction(GivenMixture(mixture.shape[1] // 3), mixture)
+        return Prediction(self.head, self(x.numpy()))
