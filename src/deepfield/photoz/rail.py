@@ -20,7 +20,6 @@ which is verified when it is opened. RAIL unpickles it all the same: open no mod
 from __future__ import annotations
 
 import io
-import logging
 import os
 import pickle
 import re
@@ -40,10 +39,9 @@ from deepfield.core.table import Table, no_column, numbers
 from deepfield.data.photometry import clean_magnitudes
 from deepfield.photoz.export_qp import _parameters
 from deepfield.photoz.model import PhotozConfig, PhotozModel
-from deepfield.photoz.predict import Counts, columns_of
+from deepfield.photoz.predict import columns_of, serve
 from deepfield.photoz.train import train
 
-log = logging.getLogger("deepfield")
 _BAND = re.compile(r"mag_(?!err_)([^_]+)(_\w+)?", re.IGNORECASE)
 _LARGEST = 2**31
 
@@ -194,11 +192,7 @@ def estimate(model: PhotozModel, table: Table, *, summary: bool = False) -> Any:
     With ``summary``, RAIL's summary statistics too, each (N, 1) under RAIL's names; qp's own moments of mixtures
     fail on current scipy.
     """
-    prediction, why = model.predict_raw(model.encode(table))
-    counts = Counts()
-    counts.add(why, model.reason_texts)
-    if counts.unserved:
-        log.warning("%s", counts.summary())
+    prediction, why = serve(model, table)
     columns = columns_of(prediction, model) | {"reason_code": why.astype(np.int64)}
     if summary:
         found = dict(zip(_QUANTILES, prediction.quantile(list(_QUANTILES.values())).T))

@@ -201,7 +201,9 @@ def _rows(table: Table, config: PhotozConfig) -> _Rows:
     good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
     if good.sum() < len(z):
         left = len(z) - good.sum()
-        log.warning("%s rows without a redshift between -0.1 and 20 or without photometry are left out", left)
+        log.warning(
+            "%s rows without a redshift between -0.1 and 20, photometry, or E(B-V) if needed, are left out", left
+        )
     if good.sum() < _FEWEST_ROWS:
         raise TableError(
             f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}"
