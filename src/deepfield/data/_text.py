@@ -149,17 +149,3 @@ def _parse(text: str, layout: Layout) -> pa.Table:
 def write_csv(table: Any, path: Path) -> None:
     """Write a table as CSV with a header line."""
     pacsv.write_csv(_arrow.to_arrow(table), path)
-
-
-def write_ecsv(table: Any, path: Path) -> None:
-    """Write a table as ECSV, which keeps types and units."""
-    bare = table.copy(copy_data=False)
-    bare.meta.clear()
-    bare.write(path, format="ascii.ecsv", overwrite=True)
-
-
-def write_text(table: Any, path: Path) -> None:
-    """Write a table separated by blanks, with its header in a comment line."""
-    bare = table.copy(copy_data=False)
-    bare.meta.clear()
-    bare.write(path, format="ascii.commented_header", overwrite=True)

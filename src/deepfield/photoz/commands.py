@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,6 +52,7 @@ def train(
         raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
     config = config or PhotozConfig()
     table = read(catalog, columns=columns or None, bands=config.bands or None, target=config.target)
+    config = replace(config, target="z_spec")  # as read has called it
     model = train_to_folder(table, out, quickly(config) if quick else config)
     print(
         f"model: {out} ({', '.join(model.bands)}; {model.card['split']['train']:,} training rows)",

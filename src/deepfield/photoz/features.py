@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 import torch
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
 from deepfield.data.photometry import bands_of, photometry
-from deepfield.physics.photometry import EXTINCTION
+from deepfield.physics.photometry import EXTINCTION, POGSON
 from deepfield.physics.photometry import extinction as galactic_extinction
 
 log = logging.getLogger("deepfield")
-POGSON = 2.5 / math.log(10)
 CORRECTED = "corrected"  # the setting of a model whose training photometry came corrected, nobody knows how
 _EBV = (0.0, 10.0)  # dust without light, or so much that nothing would be seen behind it, is a fault of the map
 

@@ -20,8 +20,8 @@ from deepfield.core.nets import ResidualMLP
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
-from deepfield.data.photometry import ZERO_POINT
 from deepfield.photoz.features import PhotometryFeatures, encode, uncorrectable
+from deepfield.physics.photometry import magnitude
 
 ESTIMATORS = ("mixture", "flow", "point")
 _RANGES = (
@@ -206,7 +206,7 @@ class PhotozModel:
         return self.config.bands
 
     def encode(self, table: Table) -> Tensor:
-        """Raw input (N, 2B) of a catalogue, corrected for extinction as the training catalogue was, if possible."""
+        """Raw input (N, 2B) of a catalogue, corrected for extinction if the training was and it can be."""
         return encode(table, self.bands, self.config.extinction if "ebv" in table.colnames else "none")
 
     def describe(self) -> dict[str, Any]:
@@ -312,5 +312,4 @@ class PhotozModel:
     def reference_magnitude(self, x: Tensor) -> NDArray[np.float64]:
         """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""
         flux = x[:, self.bands.index(self.reference)].double().numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(flux <= 0, np.inf, ZERO_POINT - 2.5 * np.log10(flux))
+        return magnitude(flux)

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.data.photometry import bands_of
-from deepfield.photoz.gridded import Photometry, chunks, log_score, normalise, redshift_grid, redshifts
+from deepfield.photoz.gridded import Photometry, chunks, log_score, normalise, redshift_grid
 from deepfield.photoz.prior import MagnitudePrior, benitez_prior, fit_prior
+from deepfield.photoz.read import redshifts
 from deepfield.physics import photometry as ph
 from deepfield.physics.filters import Filter, guess_survey, survey_filters
 from deepfield.physics.templates import Templates, galaxy_templates, quasar_templates

@@ -36,6 +36,7 @@ from deepfield.photoz.model import (
     on_photometry,
     parts,
 )
+from deepfield.photoz.read import redshifts
 from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
@@ -236,11 +237,6 @@ def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
     flux, error = x.chunk(2, -1)
     gap = (flux.isnan() | (error.isnan() & (flux != 0))).any(0)
     return tuple(band for band, missing in zip(bands, gap.tolist()) if missing)
-
-
-def redshifts(table: Table, target: str) -> NDArray[np.float64]:
-    """The spectroscopic redshifts (N,); ``read`` has renamed the target column to z_spec."""
-    return table.column("z_spec" if target not in table.colnames and "z_spec" in table.colnames else target)
 
 
 def quickly(config: PhotozConfig) -> PhotozConfig:
