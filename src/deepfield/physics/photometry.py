@@ -129,10 +129,10 @@ def best_softening(flux_err: ArrayLike) -> Array:
     return np.asarray(1.042 * np.asarray(flux_err, float))
 
 
-# A_band / E(B-V) for R_V = 3.1 on the scale of the SFD map: Schlafly & Finkbeiner (2011, ApJ 737, 103),
-# Table 6. HSC: coefficients of the HSC-SSP data releases, same law. CFHT and Euclid, which the table
-# lacks, follow its recipe: Fitzpatrick (1999) law through the filter curve on a 7000 K source, scaled to
-# A_V(Landolt) = 2.742; that recipe returns the table's own numbers to 1 % (Landolt: 2.6 %).
+# A_band / E(B-V) for R_V = 3.1 on the scale of the SFD map: Schlafly & Finkbeiner (2011, ApJ 737, 103), Table
+# 6. Same law, from the configuration of LSST's pipelines: HSC (obs_subaru) and u of DES (obs_decam). CFHT and
+# Euclid, which the table lacks, follow its recipe: Fitzpatrick (1999) law through the filter curve on a 7000 K
+# source, scaled to A_V(Landolt) = 2.742; that recipe returns the table's own numbers to 1 % (Landolt: 2.6 %).
 _SDSS = {"u": 4.239, "g": 3.303, "r": 2.285, "i": 1.698, "z": 1.263}
 _NIR = {"j": 0.723, "h": 0.460, "k": 0.310, "ks": 0.310}
 EXTINCTION: dict[str, dict[str, float]] = {
