@@ -32,6 +32,7 @@ TESTED_ELSEWHERE = {
     "photoz/export_qp.py": "tests/photoz/test_qp.py",
     "photoz/gridded.py": "tests/photoz/test_classical.py",
     "photoz/neighbours.py": "tests/photoz/test_classical.py",
+    "photoz/prediction.py": "tests/photoz/test_qp.py",
     "photoz/prior.py": "tests/photoz/test_classical.py",
     "photoz/template_fit.py": "tests/photoz/test_classical.py",
     "physics/filters.py": "tests/physics/test_sed.py",

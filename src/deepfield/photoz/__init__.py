@@ -1,5 +1,6 @@
 """Photometric redshifts: how far is this galaxy? Magnitudes in, a calibrated p(z) out."""
 
+from deepfield.photoz.export_qp import to_qp
 from deepfield.photoz.model import PhotozConfig, PhotozModel
 from deepfield.photoz.predict import class_probabilities, density_of_class, export, predict, predict_file
 from deepfield.photoz.read import read
@@ -26,5 +27,6 @@ __all__ = [
     "run",
     "score",
     "simulate",
+    "to_qp",
     "train",
 ]

@@ -17,10 +17,10 @@ from deepfield.core.flow import Flow
 from deepfield.core.heads import ClassMixture, GaussianMixture, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ResidualMLP
-from deepfield.core.prediction import Prediction
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
 from deepfield.photoz.features import PhotometryFeatures, encode, uncorrectable
+from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.physics.photometry import magnitude
 
 ESTIMATORS = ("mixture", "flow", "point")
@@ -293,13 +293,15 @@ class PhotozModel:
             why[uncorrectable(x)] = 2 + 2 * n
         return why.numpy()
 
-    def predict_raw(self, x: Tensor, *, dtype: torch.dtype = torch.float64) -> tuple[Prediction, NDArray[np.int8]]:
+    def predict_raw(
+        self, x: Tensor, *, dtype: torch.dtype = torch.float64
+    ) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
         """Densities of raw input (N, 2B), and a code from :meth:`reasons` for each row, NaN where it is not 0."""
         why = self.reasons(x)
         prediction = self.model.predict(x)
         prediction.features[torch.from_numpy(why != 0)] = torch.nan
         group = None if self.conformal is None else self.conformal.group(self.reference_magnitude(x))
-        served = Prediction(
+        served = RedshiftPrediction(
             prediction.head,
             prediction.features,
             pit_map=self.pit_map,

@@ -25,6 +25,7 @@ from deepfield.core.store import META
 from deepfield.core.table import Table
 from deepfield.photoz.features import warn_uncorrected
 from deepfield.photoz.model import PhotozModel
+from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.photoz.read import read, read_batches
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Counts:
         return f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
 
 
-def predict(model: PhotozModel, table: Table) -> Prediction:
+def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
     """A redshift density for every row, in order; rows that cannot be served are NaN, and a warning counts them.
 
     Parameters
@@ -71,7 +72,7 @@ def predict(model: PhotozModel, table: Table) -> Prediction:
     return serve(model, table)[0]
 
 
-def serve(model: PhotozModel, table: Table) -> tuple[Prediction, NDArray[np.int8]]:
+def serve(model: PhotozModel, table: Table) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
     """The densities of :func:`predict` and the reason code of each row, with the warnings that are due."""
     warn_uncorrected(table, model.config.extinction)
     prediction, why = model.predict_raw(model.encode(table))

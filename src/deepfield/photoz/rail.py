@@ -33,11 +33,10 @@ import numpy as np
 
 from deepfield.core.errors import MissingExtraError, ModelError, TableError
 from deepfield.core.files import atomic
-from deepfield.core.prediction import Prediction
 from deepfield.core.store import META, WEIGHTS
 from deepfield.core.table import Table, no_column, numbers
 from deepfield.data.photometry import clean_magnitudes
-from deepfield.photoz.export_qp import _parameters
+from deepfield.photoz.export_qp import ensemble
 from deepfield.photoz.model import PhotozConfig, PhotozModel
 from deepfield.photoz.predict import columns_of, serve
 from deepfield.photoz.train import train
@@ -168,21 +167,6 @@ def write_rail_model(folder: str | os.PathLike[str], path: str | os.PathLike[str
         temporary.write_bytes(pickle.dumps(pack(folder)))
 
 
-def ensemble_of(prediction: Prediction, columns: Mapping[str, np.ndarray]) -> Any:
-    """Densities as a ``qp.Ensemble`` with ``columns`` beside them; rows that were not served are NaN.
-
-    Raises
-    ------
-    MissingExtraError
-        If qp is not installed.
-    """
-    from deepfield.core.optional import require
-
-    qp = require("qp", extra="photoz")
-    kind, _, data = _parameters(prediction)
-    return qp.Ensemble(getattr(qp, kind), data=data, ancil=dict(columns))
-
-
 _QUANTILES = {"z_q2p5": 0.025, "z_q16": 0.16, "z_median": 0.5, "z_q84": 0.84, "z_97p5": 0.975}
 
 
@@ -198,7 +182,7 @@ def estimate(model: PhotozModel, table: Table, *, summary: bool = False) -> Any:
         found = dict(zip(_QUANTILES, prediction.quantile(list(_QUANTILES.values())).T))
         found |= {"z_mode": columns["zmode"], "z_mean": columns["zmean"], "z_std": columns["z_std"]}
         columns |= {name: np.asarray(values)[:, None] for name, values in found.items()}
-    return ensemble_of(prediction, columns)
+    return ensemble(prediction, columns)
 
 
 try:
@@ -286,5 +270,5 @@ else:
             return qp_dstn  # they are there already
 
         def _process_chunk(self, start: int, end: int, data: Any, first: bool) -> None:
-            ensemble = estimate(self.model, _table(self, data), summary=self.config.calc_summary_stats)
-            self._do_chunk_output(ensemble, start, end, first, data=data)
+            found = estimate(self.model, _table(self, data), summary=self.config.calc_summary_stats)
+            self._do_chunk_output(found, start, end, first, data=data)
