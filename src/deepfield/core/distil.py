@@ -102,8 +102,8 @@ class Neighbourhood:
         Share of rows that stay where they are.
     most, seed : int
         Where there are more rows, neighbours are looked for among so many drawn at random, and nearly nearest ones
-        will do: a quarter of the time or less, 0.01 to 0.1 ms of a core for each row, for distances that are longer by
-        half a per cent.
+        will do: a quarter of the time or less, 0.01 to 0.1 ms of a core for each row, for distances at most half a
+        per cent longer.
 
     Examples
     --------
