@@ -37,12 +37,13 @@ docs: $(VENV)/.installed-test
 # two cores: 5 peers x 12 splits x (2 minutes of tuning and as much for the fit at most), then 2 to 3 minutes of
 # deepfield for each split, then 20 million rows streamed. A split whose peers are done is not done again.
 # A trial of a few minutes: make bench BENCH_DATA=mgs BENCH_SEEDS=0 BENCH_BUDGET=5 BENCH_ROWS=1000000
+# (results and page are written over; git restores them).
 PEERS := .venv-peers
-BENCH_WORK ?= benchmarks/work
 BENCH_DATA ?= boss mgs zcosmos dc2
 BENCH_SEEDS ?= 0 1 2
 BENCH_BUDGET ?= 120
 BENCH_ROWS ?= 20000000
+BENCH_WORK ?= benchmarks/work/$(BENCH_BUDGET)s
 
 bench: $(VENV)/.installed-test $(foreach d,$(BENCH_DATA),$(foreach s,$(BENCH_SEEDS),$(BENCH_WORK)/$d/$s/.done))
 	$(PY) benchmarks/photoz.py --peers $(BENCH_WORK) --data $(BENCH_DATA) --seeds $(BENCH_SEEDS)

@@ -173,9 +173,9 @@ def test_files(tmp_path):
 
 def test_bad_calls():
     p = Prediction.mixture([[1.0]], [[0.5]], [[0.1]])
-    with pytest.raises(DeepfieldError, match="cells should increase"):
+    with pytest.raises(DeepfieldError, match=r"cells should increase, unlike 0\.0, 2\.0, 1\.0"):
         n_of_z(p, edges=[0, 2, 1])
-    with pytest.raises(DeepfieldError, match="bins should increase"):
+    with pytest.raises(DeepfieldError, match=r"bins should increase, unlike 1\.0, 0\.0"):
         n_of_z(p, bins=[1, 0])
     with pytest.raises(DeepfieldError, match="no object has a density"):
         n_of_z(Prediction.mixture([[np.nan]], [[0.5]], [[0.1]]))

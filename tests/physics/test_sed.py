@@ -1,8 +1,11 @@
 """Spectra and synthetic photometry against closed forms, published values and speclite."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from deepfield.core.errors import MissingExtraError
 from deepfield.physics import sed
 from deepfield.physics.filters import (
     LIGHT,
@@ -56,6 +59,13 @@ def test_narrow_box_returns_the_flux_at_its_centre():
     spectrum = (wave / 5000) ** -1.7
     expected = 5000.0**2 / LIGHT / 10 ** (-0.4 * 48.6)
     assert ab_flux(wave, spectrum, [box])[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_filters_without_speclite_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "speclite.filters", None)
+    load_filter.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"'speclite.filters', .* pip install 'deepfield\[photoz\]'"):
+        load_filter("sdss2010-r")
 
 
 def test_survey_names():

@@ -103,7 +103,10 @@ def sniff(text: str) -> Layout:
 
 def _from_comment(comment: str | None, first: list[str]) -> list[str]:
     if comment is None:
-        raise TableError(f"there is no header: the first line is '{' '.join(first)[:60]}'; name the columns")
+        raise TableError(
+            f"there is no header: the first line is '{' '.join(first)[:60]}'; put one with the "
+            "names of the columns before it"
+        )
     options = [_fields(comment, delimiter) for delimiter in [*DELIMITERS, None]]
     for names in options:
         if len(names) == len(first):

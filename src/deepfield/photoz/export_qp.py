@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.files import atomic
 from deepfield.core.optional import require
+from deepfield.core.table import shorten
 from deepfield.trust.metrics import nodes
 
 LEVEL = 0.6827
@@ -77,7 +78,10 @@ class QpWriter:
         columns = _columns(prediction, ids, extra, start=self.rows)
         kind, meta, data = _parameters(prediction)
         if self._kind and (kind != self._kind or set(columns) != self._names):
-            raise DeepfieldError("predictions appended to one file must have the same form and the same columns")
+            raise DeepfieldError(
+                "predictions appended to one file must have the same form and the same columns; here the form was "
+                f"{self._kind} and is {kind}, and columns differ in {shorten(sorted(self._names ^ set(columns)))}"
+            )
         if not self._kind:
             for name, value in meta.items():
                 self._file[f"meta/{name}"] = value
@@ -129,7 +133,7 @@ def _storable(values: Any, name: str) -> NDArray[Any]:
         encoded = [str(value).encode() for value in plain.ravel()]
         return np.array(encoded or [b""], dtype="S")[: plain.size].reshape(plain.shape)
     if plain.dtype.kind not in "biufS":
-        raise DeepfieldError(f"column '{name}' of type {plain.dtype} cannot be written to HDF5")
+        raise DeepfieldError(f"column '{name}' of type {plain.dtype} is neither numbers nor text, as HDF5 needs")
     return plain
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.files import atomic
+from deepfield.core.table import shorten
 
 log = logging.getLogger("deepfield")
 Array = NDArray[np.float64]
@@ -162,7 +163,7 @@ def n_of_z(
     where = np.asarray(getattr(prediction, point), dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(where))
     if not len(kept):
-        raise DeepfieldError("no object has a density: n(z) cannot be estimated")
+        raise DeepfieldError(f"no object has a density, all {len(where)} are NaN: n(z) cannot be estimated")
     cells = _cells(prediction, kept, edges)
     limits = _limits(where[kept], bins)
     index = np.searchsorted(limits[1:-1], where, side="right")
@@ -197,7 +198,7 @@ def _cells(prediction: Any, kept: NDArray[np.intp], edges: ArrayLike | None) -> 
         return np.linspace(0, float(np.quantile(some.quantile(0.999), 0.999)) * 1.05, 301)
     cells = np.asarray(edges, dtype=np.float64)
     if cells.ndim != 1 or len(cells) < 2 or (np.diff(cells) <= 0).any():
-        raise DeepfieldError("the edges of the redshift cells should increase")
+        raise DeepfieldError(f"edges of the redshift cells should increase, unlike {shorten(cells.ravel(), 8)}")
     return cells
 
 
@@ -207,7 +208,7 @@ def _limits(where: Array, bins: int | ArrayLike | None) -> Array:
     else:
         limits = np.asarray(bins, dtype=np.float64)
     if limits.ndim != 1 or len(limits) < 2 or (np.diff(limits) < 0).any():
-        raise DeepfieldError("the edges of tomographic bins should increase")
+        raise DeepfieldError(f"edges of tomographic bins should increase, unlike {shorten(limits.ravel(), 8)}")
     return limits
 
 
@@ -242,7 +243,7 @@ def _prior(redshifts: Array, cells: Array) -> Array:
     """Share of the training set in each cell, smoothed over neighbours and never zero."""
     counts = np.histogram(redshifts[np.isfinite(redshifts)], cells)[0].astype(float)
     if not counts.any():
-        raise DeepfieldError("no training redshift lies in the redshift cells")
+        raise DeepfieldError(f"no training redshift lies in the redshift cells, {cells[0]:g} to {cells[-1]:g}")
     smooth = np.convolve(np.pad(counts, 2, mode="edge"), [1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9], "valid")
     return (smooth + 1e-3 * smooth.mean()) / (smooth + 1e-3 * smooth.mean()).sum()
 
