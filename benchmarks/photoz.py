@@ -136,7 +136,10 @@ def run_peer(path: Path, test: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
     info = json.loads(note.read_text())
     return {
         **found,
-        **{k: info[k] for k in ("settings", "candidates", "tune_s", "fit_s", "rate_pdf", "rate_native")},
+        **{
+            k: info[k]
+            for k in ("settings", "candidates", "tuned", "budget_s", "tune_s", "fit_s", "rate_pdf", "rate_native")
+        },
     }
 
 

@@ -147,6 +147,28 @@ def speed() -> list[str]:
     return [*lines, ""]
 
 
+def tuning(results: dict[str, list[dict[str, Any]]]) -> str:
+    """How the peers were tuned, in words, from the times and the notes of their runs."""
+    ran = [
+        s
+        for runs in results.values()
+        for run in runs
+        for p in PEERS
+        if "tune_s" in (s := run["scores"].get(p, {}))
+    ]
+    if not ran:
+        return "no peer was run"
+    here = [s for s in ran if s.get("tuned", "here" if s["tune_s"] > 0.1 else "elsewhere") == "here"]
+    seconds = max(s.get("budget_s", 10 * round(s["tune_s"] / 10)) for s in here)
+    text = f"in equal time ({seconds:.0f} s of one processor each"
+    if len(here) == len(ran):
+        return f"{text}, on every seed)"
+    return (
+        f"{text} on the first seed; the other seeds take its settings, chosen on rows some of which they test on, "
+        "which favours the peers)"
+    )
+
+
 def settings(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What the tuning of the peers chose."""
     lines = ["## Settings of the peers", "", "Chosen on validation rows by CDE loss; first seed.", ""]
@@ -175,8 +197,7 @@ def main() -> None:
         "<!-- written by benchmarks/photoz_page.py -->",
         f"Means and standard deviations over {count} seeds, each with its own split of the rows into 60 % training, "
         "10 % validation and 30 % test. Peers are fitted on the training rows and tuned on the validation rows by "
-        "CDE loss, in equal time (40 s of one processor each on the first seed; the other seeds take its settings, chosen "
-        "on rows some of which they test on, which favours the peers); a random search that short leaves some cells "
+        f"CDE loss, {tuning(results)}; a random search that short leaves some cells "
         "weakly tuned, LightGBM and nearest neighbours on zCOSMOS and DC2 above all. deepfield gets both and takes from them the rows that stop and calibrate it (7 and "
         "10.5 % of all rows), hence fits its networks on fewer rows than the peers. Each method's point estimate is "
         "the one with the smallest sigma_NMAD on validation rows. All densities are scored by the same code, the "

@@ -30,9 +30,9 @@ TESTED_ELSEWHERE = {
     "core/optional.py": "tests/core/test_distributed.py",
     "data/presets.py": "tests/data/test_columns.py",
     "photoz/export_qp.py": "tests/photoz/test_qp.py",
-    "photoz/features.py": "tests/photoz/test_model.py",
     "photoz/gridded.py": "tests/photoz/test_classical.py",
     "photoz/neighbours.py": "tests/photoz/test_classical.py",
+    "photoz/prediction.py": "tests/photoz/test_qp.py",
     "photoz/prior.py": "tests/photoz/test_classical.py",
     "photoz/template_fit.py": "tests/photoz/test_classical.py",
     "physics/filters.py": "tests/physics/test_sed.py",
@@ -174,7 +174,9 @@ def _texts() -> list[Path]:
     kinds = {".py", ".md", ".rst", ".toml", ".json", ".html", ".css", ".yaml", ".yml", ".cff", ".txt", ".cfg", ""}
     folders = ("src", "tests", "benchmarks", "docs", "examples", ".ci")
     inside = [p for f in folders if (ROOT / f).exists() for p in (ROOT / f).rglob("*") if p.is_file()]
-    top = [p for p in ROOT.iterdir() if p.is_file()]
+    top = [
+        p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"
+    ]  # a file where the checkout is a worktree
     skip = ("__pycache__", "_build", ".egg-info", "api")
     return [
         p for p in [*inside, *top] if p.suffix in kinds and not any(s in str(p.relative_to(ROOT)) for s in skip)

@@ -68,5 +68,29 @@ def test_help_answers_without_torch(how):
         assert word in text
 
 
+def test_a_science_explains_itself_without_torch():
+    text = python(
+        "import sys, time; began = time.process_time(); "
+        "from deepfield.cli import main; main(['photoz', '--help']); spent = time.process_time() - began; "
+        "print('heavy:', spent < 1, *[m for m in ('torch', 'astropy', 'pyarrow', 'scipy') if m in sys.modules])"
+    )
+    assert text.endswith("heavy: True")
+    for verb in ("train", "predict", "score", "simulate", "Train p(z | magnitudes)"):
+        assert verb in text
+
+
+def test_functions_of_a_science_are_not_hidden_by_files_of_their_names():
+    names = "('predict', 'read', 'run', 'score', 'simulate', 'train')"
+    code = f"""
+import importlib
+from deepfield.photoz.predict import predict_file
+for name in {names}:
+    importlib.import_module('deepfield.photoz.' + name)
+from deepfield import photoz
+print(*[name for name in {names} if getattr(photoz, name).__module__ != 'deepfield.photoz.' + name], photoz.load)
+"""
+    assert python(code).startswith("<bound method PhotozModel.load")
+
+
 def test_version():
     assert python("from deepfield.cli import main; main(['--version'])") == deepfield.__version__

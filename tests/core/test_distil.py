@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from deepfield.core.batches import Batches
-from deepfield.core.distil import distil
+from deepfield.core.distil import Neighbourhood, distil
 from deepfield.core.fit import FitConfig
 from deepfield.core.flow import Flow
 from deepfield.core.heads import Categorical, ClassMixture, GaussianMixture
@@ -92,3 +92,23 @@ def test_other_heads_are_distilled_too(kind):
         torch.testing.assert_close(student(x).probs, teacher(x).probs, atol=0.05, rtol=0)
     else:
         np.testing.assert_allclose(student.predict(x).median, teacher.predict(x).median, atol=0.2)
+
+
+def test_neighbours_of_many_rows_are_looked_for_in_some_of_them():
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    exact, capped = (Neighbourhood(x, torch.ones(3), neighbours=5, most=most) for most in (400, 150))
+    own = torch.arange(400)[:, None]
+    for near in (exact, capped):
+        assert near.rows.shape == (400, 5) and not (near.rows == own).any(), "no row is its own neighbour"
+        assert all(len(set(row)) == 5 for row in near.rows.tolist())
+    some = capped.rows.unique()
+    assert len(some) <= 150 and torch.equal(
+        some, Neighbourhood(x, torch.ones(3), neighbours=5, most=150).rows.unique()
+    )
+    # brute force: exact without a cap; with it, at most twice the distance of the best among those 150
+    apart = torch.cdist(x, x).fill_diagonal_(torch.inf)
+    assert torch.equal(exact.rows.sort(1).values, apart.topk(5, largest=False).indices.sort(1).values)
+    best = apart[:, some].topk(5, largest=False).values
+    assert (apart.gather(1, capped.rows).sort(1).values <= 2 * best + 1e-6).all()
+    again = capped(torch.arange(400), generator=torch.Generator().manual_seed(1))[0]
+    assert again.isfinite().all() and (again - x).abs().mean() > 0

@@ -166,7 +166,11 @@ def test_standard_columns_map_to_themselves_again():
 @pytest.mark.parametrize(
     ("names", "kwargs", "message"),
     [
-        (["a", "b"], {}, "no magnitudes or fluxes among the columns a, b: name them, for instance columns="),
+        (
+            ["a", "b"],
+            {},
+            "no magnitudes or fluxes among the columns a, b: name them in Python, for",
+        ),
         (["a", "b"], {"columns": "des"}, "no DES magnitudes or fluxes among the columns a, b"),
         (
             ["u"],

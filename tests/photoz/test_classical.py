@@ -166,6 +166,9 @@ def test_benitez_prior_is_normalised_and_published():
     np.testing.assert_allclose(np.trapezoid(density.sum(1), grid), 1.0, atol=0.02)
     share = np.trapezoid(density, grid)
     assert share[0] == pytest.approx([0.35, 0.50, 0.15], abs=0.01)
+    # as BPZ and RAIL have it: f exp(-k (m - 20)) with k = 0.450 for ellipticals and 0.147 for spirals
+    early, spiral = 0.35 * np.exp(-0.450 * 3), 0.50 * np.exp(-0.147 * 3)
+    assert share[1] == pytest.approx([early, spiral, 1 - early - spiral], abs=0.01)
     # Benitez (2000): irregulars take over at faint magnitudes and ellipticals peak at z_m = 0.431 + 0.091 (m - 20)
     assert share[2].argmax() == 2
     assert grid[density[1, 0].argmax()] == pytest.approx(0.431 + 3 * 0.091, abs=0.01)

@@ -1,8 +1,11 @@
 """Spectra and synthetic photometry against closed forms, published values and speclite."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from deepfield.core.errors import MissingExtraError
 from deepfield.physics import sed
 from deepfield.physics.filters import (
     LIGHT,
@@ -56,6 +59,13 @@ def test_narrow_box_returns_the_flux_at_its_centre():
     spectrum = (wave / 5000) ** -1.7
     expected = 5000.0**2 / LIGHT / 10 ** (-0.4 * 48.6)
     assert ab_flux(wave, spectrum, [box])[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_filters_without_speclite_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "speclite.filters", None)
+    load_filter.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"'speclite.filters', .* pip install 'deepfield\[photoz\]'"):
+        load_filter("sdss2010-r")
 
 
 def test_survey_names():
@@ -120,6 +130,30 @@ def test_quasar_equivalent_width_and_slope():
     assert np.log(points[1] / points[0]) / np.log(4200 / 1350) == pytest.approx(
         -1.54, abs=0.1
     )  # their alpha_lambda
+
+
+# Laboratory wavelengths in vacuum (NIST, as in the line list of SDSS): O VI, Ly a, O I, Si IV + O IV], C IV,
+# C III], Mg II, [O II], H d, H g, H b, [O III], [O III], H a.
+VACUUM = (
+    1033.82, 1215.67, 1305.53, 1399.8, 1549.48, 1908.734, 2799.117,
+    3728.48, 4102.89, 4341.68, 4862.68, 4960.295, 5008.24, 6564.61,
+)  # fmt: skip
+
+
+def test_quasar_lines_lie_at_laboratory_wavelengths():
+    # Composites shift broad lines by up to a thousand km/s (Vanden Berk et al. 2001, Table 4).
+    centres = np.array([line[0] for line in sed._QUASAR_LINES])
+    assert (np.abs(centres / VACUUM - 1) * 299792 < 1000).all()
+
+
+def test_nebular_lines_obey_atomic_physics():
+    found = {round(centre): np.array(fluxes) for centre, *fluxes in sed._NEBULAR}
+    # Transition probabilities alone: [O III] 2.98 (Storey & Zeippen 2000), [N II] 3.05, [S III] 2.44.
+    for strong, weak, ratio in ((5007, 4959, 2.98), (6584, 6548, 3.05), (9531, 9069, 2.44)):
+        np.testing.assert_allclose(found[strong] / found[weak], ratio, rtol=0.15)
+    # Case B at 10,000 K: H a : H b : H g : H d = 2.863 : 1 : 0.468 : 0.259 (Osterbrock & Ferland 2006, Table 4.4).
+    balmer = np.array([found[k][1] for k in (6563, 4861, 4340, 4102)])
+    np.testing.assert_allclose(balmer / balmer[0], np.array([2.863, 1, 0.468, 0.259]) / 2.863, atol=0.006)
 
 
 def test_templates_blend_and_redden():

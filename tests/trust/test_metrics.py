@@ -55,7 +55,7 @@ def test_crps_is_the_energy_form_of_a_simulation():
 
 
 def test_squared_norm_is_the_integral():
-    got = metrics.squared_norm_mixture(W, M, S)
+    got = metrics.squared_norm(Prediction.mixture(W, M, S))
     for i in range(len(Y)):
         assert got[i] == pytest.approx(by_scipy(lambda t, i=i: exact_pdf(i, t) ** 2, i), rel=1e-6)
 
@@ -106,7 +106,9 @@ def test_recalibrated_and_tabulated_densities_are_scored_as_they_are():
     pdf = (W[:2] * stats.norm.pdf(grid[:, None, None], M[:2], S[:2])).sum(-1).T
     table = Prediction.tabulated(grid, pdf)
     np.testing.assert_allclose(metrics.crps(table, Y[:2]), metrics.crps_mixture(W, M, S, Y)[:2], rtol=1e-3)
-    np.testing.assert_allclose(metrics.squared_norm(table), metrics.squared_norm_mixture(W, M, S)[:2], rtol=5e-4)
+    np.testing.assert_allclose(
+        metrics.squared_norm(table), metrics.squared_norm(Prediction.mixture(W, M, S))[:2], rtol=5e-4
+    )
 
 
 def test_chunks_change_nothing(monkeypatch):

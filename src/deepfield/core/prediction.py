@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -99,14 +99,14 @@ class Prediction:
         kind = type(self.head).__name__
         return f"Prediction of {len(self):,} objects, {self.features.shape[1]} floats each ({kind})"
 
-    def __getitem__(self, index: slice | ArrayLike) -> Prediction:
+    def __getitem__(self, index: slice | ArrayLike) -> Self:
         if not isinstance(index, slice):
             index = np.atleast_1d(np.asarray(index))
             index = index if index.size and index.dtype.kind != "u" else index.astype(np.int64)
         return self._with(self.features[index], None if self.group is None else self.group[index])
 
-    def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Prediction:
-        return Prediction(
+    def _with(self, features: Tensor, group: NDArray[np.int64] | None) -> Self:
+        return type(self)(
             self.head,
             features,
             pit_map=self.pit_map,

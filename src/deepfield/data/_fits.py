@@ -58,10 +58,3 @@ class FitsSource(Source):
 
     def close(self) -> None:
         self.file.close()
-
-
-def write(table: Any, path: Path) -> None:
-    """Write a table as a FITS binary table; ``meta`` is left out."""
-    bare = table.copy(copy_data=False)
-    bare.meta.clear()
-    bare.write(path, format="fits", overwrite=True)

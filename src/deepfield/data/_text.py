@@ -103,7 +103,10 @@ def sniff(text: str) -> Layout:
 
 def _from_comment(comment: str | None, first: list[str]) -> list[str]:
     if comment is None:
-        raise TableError(f"there is no header: the first line is '{' '.join(first)[:60]}'; name the columns")
+        raise TableError(
+            f"there is no header: the first line is '{' '.join(first)[:60]}'; put one with the "
+            "names of the columns before it"
+        )
     options = [_fields(comment, delimiter) for delimiter in [*DELIMITERS, None]]
     for names in options:
         if len(names) == len(first):
@@ -149,17 +152,3 @@ def _parse(text: str, layout: Layout) -> pa.Table:
 def write_csv(table: Any, path: Path) -> None:
     """Write a table as CSV with a header line."""
     pacsv.write_csv(_arrow.to_arrow(table), path)
-
-
-def write_ecsv(table: Any, path: Path) -> None:
-    """Write a table as ECSV, which keeps types and units."""
-    bare = table.copy(copy_data=False)
-    bare.meta.clear()
-    bare.write(path, format="ascii.ecsv", overwrite=True)
-
-
-def write_text(table: Any, path: Path) -> None:
-    """Write a table separated by blanks, with its header in a comment line."""
-    bare = table.copy(copy_data=False)
-    bare.meta.clear()
-    bare.write(path, format="ascii.commented_header", overwrite=True)

@@ -186,8 +186,9 @@ def _preset(index: _Index, name: str | None, bands: Sequence[str] | None) -> Map
     if winner is None or chosen is None:
         wanted = f"{PRESETS[name.lower()].title} " if name else ""
         raise TableError(
-            f"no {wanted}magnitudes or fluxes among the columns {shorten(index.names)}: name them, "
-            "for instance columns={'mag_g': 'G_MAG', 'mag_err_g': 'G_MAGERR', 'z_spec': 'Z'}"
+            f"no {wanted}magnitudes or fluxes among the columns {shorten(index.names)}: name them in Python, "
+            "for instance columns={'mag_g': 'G_MAG', 'mag_err_g': 'G_MAGERR', 'z_spec': 'Z'}, or rename them in "
+            "the file to mag_g, mag_err_g, z_spec"
         )
     taken = {name for band in found for name in (band.value, band.error, band.limit) if name}
     others = _others(index, winner, taken)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -282,9 +283,7 @@ def _writer(target: Path) -> Callable[[Any, Path], None]:
     kind = ENDINGS.get(_ending(target))
     compressed = target.name.lower().endswith(".gz")
     if kind == "FITS":
-        from deepfield.data._fits import write as fits_write
-
-        return fits_write
+        return partial(_write_astropy, form="fits")
     if compressed or kind in (None, "NumPy"):
         raise TableError(f"cannot write '{target}': end it in .parquet, .hdf5, .fits, .csv, .ecsv or .txt")
     if kind == "Parquet":
@@ -295,8 +294,15 @@ def _writer(target: Path) -> Callable[[Any, Path], None]:
         from deepfield.data._hdf5 import write as hdf5_write
 
         return hdf5_write
-    from deepfield.data import _text
+    if _ending(target) == ".csv":
+        from deepfield.data._text import write_csv
 
-    if kind == "ECSV":
-        return _text.write_ecsv
-    return _text.write_csv if _ending(target) == ".csv" else _text.write_text
+        return write_csv
+    return partial(_write_astropy, form="ascii.ecsv" if kind == "ECSV" else "ascii.commented_header")
+
+
+def _write_astropy(table: Any, path: Path, *, form: str) -> None:
+    """Write by astropy, without ``meta``: what it holds is ours, not the file's."""
+    bare = table.copy(copy_data=False)
+    bare.meta.clear()
+    bare.write(path, format=form, overwrite=True)

@@ -26,19 +26,16 @@ import numpy as np
 
 from deepfield.core.errors import TableError
 from deepfield.core.table import numbers, shorten
-
-ZERO_POINT = 31.4
-"""AB magnitude of one nJy, to the 2e-4 mag (1e-4 in flux) by which 3631 Jy is conventionally rounded."""
-
-LOG = np.log(10) / 2.5
+from deepfield.physics.photometry import POGSON
+from deepfield.physics.photometry import flux as flux_of
 
 UNITS = {
     "nJy": 1.0,
     "uJy": 1e3,
     "mJy": 1e6,
     "Jy": 1e9,
-    "nanomaggies": 10 ** (0.4 * (ZERO_POINT - 22.5)),
-    "maggies": 10 ** (0.4 * ZERO_POINT),
+    "nanomaggies": float(flux_of(22.5)),
+    "maggies": float(flux_of(0.0)),
 }
 """Flux units and their value in nJy. A nanomaggy is a flux of magnitude 22.5."""
 
@@ -79,7 +76,7 @@ def unit_factor(unit: str) -> float:
     """
     if unit.startswith("zp:"):
         try:
-            return float(10 ** (0.4 * (ZERO_POINT - float(unit[3:]))))
+            return float(flux_of(float(unit[3:])))
         except ValueError:
             raise TableError(f"the zero point in the unit '{unit}' is not a number") from None
     name = SAME_UNIT.get(unit.strip().lower(), unit)
@@ -299,13 +296,11 @@ def _one_band(table: Any, names: set[str], band: str, flux: np.ndarray, flux_err
         flux[:] = value
         flux_err[np.isnan(flux)] = np.nan
         return
-    flux[:] = value
-    np.multiply(flux - ZERO_POINT, -LOG, out=flux)
-    np.exp(flux, out=flux)
-    flux_err *= LOG * flux
+    flux[:] = flux_of(value)
+    flux_err *= flux / POGSON
     undetected = np.isposinf(value)
     if undetected.any():
-        flux_err[undetected] = 10 ** (-0.4 * (limits(table, band)[undetected] - ZERO_POINT))
+        flux_err[undetected] = flux_of(limits(table, band)[undetected])
 
 
 def limits(table: Any, band: str) -> np.ndarray:

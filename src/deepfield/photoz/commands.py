@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from deepfield.core.errors import DeepfieldError, TableError
-from deepfield.core.table import Table
-from deepfield.photoz.model import PhotozConfig
+
+if TYPE_CHECKING:
+    from deepfield.core.table import Table
 
 app = App(
     name="photoz",
@@ -23,39 +24,13 @@ Columns = Annotated[str, Parameter(help="Column preset (sdss, des, hsc, lsst, eu
 Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
 
 
-@app.command
-def train(
-    catalog: Catalog,
-    *,
-    out: Path,
-    config: Annotated[PhotozConfig | None, Parameter(name="*")] = None,
-    quick: Annotated[bool, Parameter(negative="")] = False,
-    columns: Columns = "",
-) -> None:
-    """Train p(z | magnitudes) on galaxies with spectroscopic redshifts.
-
-    A killed training goes on where it stopped when the same command is given again.
-
-    Parameters
-    ----------
-    out
-        Folder of the model.
-    quick
-        One network in place of an ensemble and its student: faster, and a little worse.
-    """
-    from deepfield.core.store import META
-    from deepfield.photoz import read
-    from deepfield.photoz.train import quickly, train_to_folder
-
-    if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
-        raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
-    config = config or PhotozConfig()
-    table = read(catalog, columns=columns or None, bands=config.bands or None, target=config.target)
-    model = train_to_folder(table, out, quickly(config) if quick else config)
-    print(
-        f"model: {out} ({', '.join(model.bands)}; {model.card['split']['train']:,} training rows)",
-        file=sys.stderr,
-    )
+# Its options are the fields of PhotozConfig, which is loaded when they are asked for.
+app.command(
+    "deepfield.photoz._train_command:train",
+    name="train",
+    help="Train p(z | magnitudes) on galaxies with spectroscopic redshifts.\n\n"
+    "A killed training goes on where it stopped when the same command is given again.",
+)
 
 
 @app.command

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.files import atomic
 from deepfield.core.optional import require
+from deepfield.core.table import shorten
 from deepfield.trust.metrics import nodes
 
 LEVEL = 0.6827
@@ -74,26 +75,22 @@ class QpWriter:
         DeepfieldError
             If a column has another length, or columns differ between calls.
         """
-        n = len(prediction)
-        own = np.arange(self.rows, self.rows + n) if ids is None else ids
-        more = dict(extra or {})
-        points = {} if more.keys() >= set(POINTS) else point_columns(prediction)
-        columns = {"object_id": own, **points, **more}
+        columns = _columns(prediction, ids, extra, start=self.rows)
         kind, meta, data = _parameters(prediction)
         if self._kind and (kind != self._kind or set(columns) != self._names):
-            raise DeepfieldError("predictions appended to one file must have the same form and the same columns")
+            raise DeepfieldError(
+                "predictions appended to one file must have the same form and the same columns; here the form was "
+                f"{self._kind} and is {kind}, and columns differ in {shorten(sorted(self._names ^ set(columns)))}"
+            )
         if not self._kind:
             for name, value in meta.items():
                 self._file[f"meta/{name}"] = value
         self._kind, self._names = kind, set(columns)
         for name, values in data.items():
             self._extend(f"data/{name}", values)
-        for name, given in columns.items():
-            values = _storable(np.ma.asarray(given), name)
-            if values.shape[:1] != (n,):
-                raise DeepfieldError(f"column '{name}' has shape {values.shape} for {n} predictions")
+        for name, values in columns.items():
             self._extend(f"ancil/{name}", values)
-        self.rows += n
+        self.rows += len(prediction)
 
     def _extend(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._file:
@@ -112,6 +109,21 @@ class QpWriter:
         column[self.rows :] = values
 
 
+def _columns(
+    prediction: Any, ids: ArrayLike | None, extra: Mapping[str, ArrayLike] | None, *, start: int = 0
+) -> dict[str, NDArray[Any]]:
+    """What stands beside the densities, as qp stores it; row numbers count from ``start``."""
+    own = np.arange(start, start + len(prediction)) if ids is None else ids
+    more = dict(extra or {})
+    points = {} if more.keys() >= set(POINTS) else point_columns(prediction)
+    columns = {"object_id": own, **points, **more}
+    stored = {name: _storable(np.ma.asarray(given), name) for name, given in columns.items()}
+    for name, values in stored.items():
+        if values.shape[:1] != (len(prediction),):
+            raise DeepfieldError(f"column '{name}' has shape {values.shape} for {len(prediction)} predictions")
+    return stored
+
+
 def _storable(values: Any, name: str) -> NDArray[Any]:
     """Fixed-width bytes for text, as qp stores it; NaN for masked numbers."""
     if np.ma.is_masked(values):
@@ -121,7 +133,7 @@ def _storable(values: Any, name: str) -> NDArray[Any]:
         encoded = [str(value).encode() for value in plain.ravel()]
         return np.array(encoded or [b""], dtype="S")[: plain.size].reshape(plain.shape)
     if plain.dtype.kind not in "biufS":
-        raise DeepfieldError(f"column '{name}' of type {plain.dtype} cannot be written to HDF5")
+        raise DeepfieldError(f"column '{name}' of type {plain.dtype} is neither numbers nor text, as HDF5 needs")
     return plain
 
 
@@ -197,6 +209,38 @@ def write_qp(
         raise DeepfieldError(f"qp ensembles are HDF5 files: '{path}' should end in .hdf5")
     with qp_writer(path) as writer:
         writer.append(prediction, ids, extra)
+
+
+def to_qp(prediction: Any, ids: ArrayLike | None = None, extra: Mapping[str, ArrayLike] | None = None) -> Any:
+    """N scalar densities as a ``qp.Ensemble`` in memory, with the content that :func:`write_qp` writes.
+
+    Parameters
+    ----------
+    prediction, ids, extra
+        As for :func:`write_qp`; ``ids`` and ``extra`` are columns of the ensemble's ``ancil``.
+
+    Raises
+    ------
+    MissingExtraError
+        If qp is not installed (extra ``photoz``).
+    DeepfieldError
+        If a column has another length.
+
+    Examples
+    --------
+    >>> from deepfield.core.prediction import Prediction
+    >>> ensemble = to_qp(Prediction.mixture([[1.0]], [[0.5]], [[0.1]]), ids=[7])
+    >>> ensemble.ancil["object_id"].tolist(), ensemble.ancil["zmean"].round(3).tolist()
+    ([7], [0.5])
+    """
+    return ensemble(prediction, _columns(prediction, ids, extra))
+
+
+def ensemble(prediction: Any, columns: Mapping[str, NDArray[Any]]) -> Any:
+    """Densities as a ``qp.Ensemble`` with these columns (N, ...) beside them and no others; see :func:`to_qp`."""
+    qp = require("qp", extra="photoz")
+    kind, _, data = _parameters(prediction)
+    return qp.Ensemble(getattr(qp, kind), data=data, ancil=dict(columns))
 
 
 def is_qp(path: str | os.PathLike[str]) -> bool:

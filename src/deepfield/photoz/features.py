@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
-from deepfield.data.photometry import photometry
-from deepfield.physics.photometry import EXTINCTION
+from deepfield.data.photometry import bands_of, photometry
+from deepfield.physics.photometry import EXTINCTION, POGSON
 from deepfield.physics.photometry import extinction as galactic_extinction
 
 log = logging.getLogger("deepfield")
-POGSON = 2.5 / math.log(10)
+CORRECTED = "corrected"  # the setting of a model whose training photometry came corrected, nobody knows how
+_EBV = (0.0, 10.0)  # dust without light, or so much that nothing would be seen behind it, is a fault of the map
 
 
 class PhotometryFeatures(nn.Module):
@@ -71,7 +71,9 @@ class PhotometryFeatures(nn.Module):
 def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Tensor:
     """Raw model input (N, 2B), float32: fluxes then their errors in nJy, NaN where a band is missing.
 
-    With the name of a survey in ``extinction``, both are corrected for the Galaxy's dust by the table's ``ebv``.
+    With the name of a survey in ``extinction``, both are corrected for the Galaxy's dust by the table's ``ebv``,
+    unless the table is marked as corrected. Rows whose ``ebv`` cannot be right have fluxes of NaN with infinite
+    errors in the bands that were observed, which :func:`uncorrectable` finds again.
 
     Raises
     ------
@@ -79,19 +81,46 @@ def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Te
         If a band is missing, or ``ebv`` is and the correction needs it.
     """
     flux, error = photometry(table, bands)
-    if extinction != "none":
-        if unknown := int(np.isnan(table.column("ebv")).sum()):
-            log.warning(
-                "%s rows have no E(B-V): their photometry cannot be corrected and counts as missing", unknown
-            )
-        magnitudes = [galactic_extinction(b, table.column("ebv"), survey=extinction) for b in bands]
+    if extinction not in ("none", CORRECTED) and not table.meta.get("dereddened"):
+        ebv = table.column("ebv")
+        fails = ~((ebv >= _EBV[0]) & (ebv <= _EBV[1]))
+        magnitudes = [galactic_extinction(b, np.where(fails, 0, ebv), survey=extinction) for b in bands]
         correction = 10 ** (0.4 * np.stack(magnitudes, 1))
         flux, error = flux * correction, error * correction
+        lost = fails[:, None] & ~np.isnan(flux)
+        flux[lost], error[lost] = np.nan, np.inf
     return torch.from_numpy(np.concatenate([flux, error], 1).astype(np.float32))
+
+
+def uncorrectable(x: Tensor) -> Tensor:
+    """Which rows of raw input (N, 2B) could not be corrected for extinction, bool (N,); see :func:`encode`."""
+    flux, error = x.chunk(2, -1)
+    return (torch.isnan(flux) & torch.isinf(error)).any(1)
+
+
+def warn_uncorrected(table: Table, extinction: str) -> None:
+    """Warn if a model of corrected photometry is to serve a catalogue that looks raw and cannot be corrected."""
+    if extinction == "none" or table.meta.get("dereddened"):
+        return
+    if extinction == CORRECTED:
+        why = f"no coefficients are known for the bands {', '.join(bands_of(table))}"
+    elif "ebv" not in table.colnames:
+        why = "it has no E(B-V), column ebv"
+    else:
+        return
+    log.warning(
+        "the model was trained on photometry corrected for Galactic extinction, and this catalogue is neither "
+        "marked as corrected (table.meta['dereddened'] = True) nor can it be corrected: %s. It is served as it "
+        "is; if it is raw, its redshifts are biased",
+        why,
+    )
 
 
 def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:
     """What "auto" means for this catalogue; another setting stands, if it is one.
+
+    A catalogue that came corrected settles it too: the raw ones that its model serves are then corrected by
+    their own ``ebv``.
 
     Raises
     ------
@@ -99,15 +128,19 @@ def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:
         If there are no coefficients for the survey and the bands.
     """
     if wanted == "auto":
-        if "ebv" not in table.colnames or table.meta.get("dereddened"):
+        corrected = bool(table.meta.get("dereddened"))
+        if "ebv" not in table.colnames and not corrected:
             return "none"
         fitting = [s for s, known in EXTINCTION.items() if set(bands) <= set(known)]
+        if not fitting and corrected:
+            return CORRECTED
         if not fitting:
             log.warning("the column ebv is not used: no survey with extinction coefficients for %s", bands)
             return "none"
         wanted = "lsst" if "lsst" in fitting and "y" in bands else fitting[0]
-        log.info("photometry is corrected for extinction with ebv and the coefficients of %s", wanted)
-    if wanted != "none":
+        which = "the photometry of raw catalogues" if corrected else "photometry"
+        log.info("%s is corrected for extinction with ebv and the coefficients of %s", which, wanted)
+    if wanted not in ("none", CORRECTED):
         try:
             for band in bands:
                 galactic_extinction(band, 0.0, survey=wanted)

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepfield.core.errors import DeepfieldError
-from deepfield.core.table import numbers
 from deepfield.data.photometry import photometry
 
 Array = NDArray[np.float64]
@@ -24,16 +22,6 @@ def redshift_grid(z: ArrayLike, points: int = 401) -> Array:
     array([0.   , 0.525, 1.05 ])
     """
     return np.linspace(0.0, 1.05 * float(np.max(np.maximum(z, 0.01))), points)
-
-
-def redshifts(table: Any, target: str) -> Array:
-    """The column of true redshifts (N,), NaN where masked, or an error that says what there is."""
-    if target not in table.colnames:
-        raise DeepfieldError(f"no column '{target}' to learn from: the table has {', '.join(table.colnames)}")
-    z = numbers(table[target], target).astype(float)
-    if not np.isfinite(z).any():
-        raise DeepfieldError(f"column '{target}' holds no finite redshift to learn from")
-    return z
 
 
 def normalise(pdf: Array, grid: Array) -> Array:

@@ -17,12 +17,12 @@ from deepfield.core.flow import Flow
 from deepfield.core.heads import ClassMixture, GaussianMixture, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ResidualMLP
-from deepfield.core.prediction import Prediction
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
 from deepfield.core.warp import Warped
-from deepfield.data.photometry import ZERO_POINT
-from deepfield.photoz.features import PhotometryFeatures, encode
+from deepfield.photoz.features import PhotometryFeatures, encode, uncorrectable
+from deepfield.photoz.prediction import RedshiftPrediction
+from deepfield.physics.photometry import magnitude
 
 ESTIMATORS = ("mixture", "flow", "point")
 _RANGES = (
@@ -76,7 +76,8 @@ class PhotozConfig:
         Column with a class (GALAXY, QSO); each class then has its probability and its own density.
     extinction : str
         Survey whose coefficients turn E(B-V), column ``ebv``, into a correction of the photometry ("sdss",
-        "lsst", ...); "none"; or "auto": corrected if the catalogue has the column and is not corrected yet.
+        "lsst", ...); "none"; or "auto": corrected if the catalogue has the column and is not corrected yet. What
+        "auto" came to is stored with the model: "corrected" where it was, and no coefficients fit the bands.
     seed : int
         Of everything random.
     """
@@ -216,10 +217,8 @@ class PhotozModel:
         return self.config.bands
 
     def encode(self, table: Table) -> Tensor:
-        """Raw input (N, 2B) of a catalogue, corrected for extinction as the training catalogue was."""
-        if self.config.extinction != "none" and table.meta.get("dereddened"):
-            return encode(table, self.bands)
-        return encode(table, self.bands, self.config.extinction)
+        """Raw input (N, 2B) of a catalogue, corrected for extinction if the training was and it can be."""
+        return encode(table, self.bands, self.config.extinction if "ebv" in table.colnames else "none")
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain JSON."""
@@ -294,7 +293,8 @@ class PhotozModel:
     def reason_texts(self) -> list[str]:
         """What the codes of :meth:`reasons` mean."""
         missing = [f"{b} or its error is missing, as in no training row" for b in self.bands]
-        return ["", "no band is measured", *missing, *[f"flux or error of {b} is absurd" for b in self.bands]]
+        absurd = [f"flux or error of {b} is absurd" for b in self.bands]
+        return ["", "no band is measured", *missing, *absurd, "E(B-V) is missing, negative or absurd"]
 
     def reasons(self, x: Tensor) -> NDArray[np.int8]:
         """Why each row of raw input (N, 2B) cannot be served, as codes; 0 where it can."""
@@ -309,15 +309,18 @@ class PhotozModel:
                     why[gap[:, b]] = 2 + b
                 why[absurd[:, b]] = 2 + n + b
             why[torch.isnan(flux).all(1)] = 1
+            why[uncorrectable(x)] = 2 + 2 * n
         return why.numpy()
 
-    def predict_raw(self, x: Tensor, *, dtype: torch.dtype = torch.float64) -> tuple[Prediction, NDArray[np.int8]]:
+    def predict_raw(
+        self, x: Tensor, *, dtype: torch.dtype = torch.float64
+    ) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
         """Densities of raw input (N, 2B), and a code from :meth:`reasons` for each row, NaN where it is not 0."""
         why = self.reasons(x)
         prediction = self.model.predict(x)
         prediction.features[torch.from_numpy(why != 0)] = torch.nan
         group = None if self.conformal is None else self.conformal.group(self.reference_magnitude(x))
-        served = Prediction(
+        served = RedshiftPrediction(
             prediction.head,
             prediction.features,
             pit_map=self.pit_map,
@@ -330,5 +333,4 @@ class PhotozModel:
     def reference_magnitude(self, x: Tensor) -> NDArray[np.float64]:
         """AB magnitude in the reference band, +inf below zero flux, NaN if missing."""
         flux = x[:, self.bands.index(self.reference)].double().numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(flux <= 0, np.inf, ZERO_POINT - 2.5 * np.log10(flux))
+        return magnitude(flux)

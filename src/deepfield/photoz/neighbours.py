@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.data.photometry import bands_of
-from deepfield.photoz.gridded import Photometry, chunks, normalise, redshift_grid, redshifts
+from deepfield.photoz.gridded import Photometry, chunks, normalise, redshift_grid
+from deepfield.photoz.read import redshifts
 from deepfield.physics import photometry as ph
 
 if TYPE_CHECKING:

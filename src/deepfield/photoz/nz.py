@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.files import atomic
+from deepfield.core.table import shorten
 
+log = logging.getLogger("deepfield")
 Array = NDArray[np.float64]
 _CHUNK = 8192
 
@@ -34,8 +37,11 @@ class RedshiftDistribution:
     counts : (B,) array
         Objects of each sample.
     shift, shift_error : (B,) array
-        Mean redshift of calibration objects minus that of their stacked densities, and its error, which the
-        realisations contain; NaN without a calibration sample.
+        Mean redshift of calibration objects minus that of n(z) as estimated from their densities, and its standard
+        error; NaN without a calibration sample.
+    shifted : bool
+        Whether n(z) is moved by ``shift``, and the realisations by draws about it. If not, they are those of the
+        densities alone, and shift and error are the prior on Delta z of a later analysis.
     """
 
     edges: Array
@@ -45,6 +51,7 @@ class RedshiftDistribution:
     counts: NDArray[np.intp]
     shift: Array = field(default_factory=lambda: np.empty(0))
     shift_error: Array = field(default_factory=lambda: np.empty(0))
+    shifted: bool = False
 
     @property
     def grid(self) -> Array:
@@ -89,6 +96,7 @@ class RedshiftDistribution:
         ancil = {"z_mean": self.mean, "z_mean_error": self.mean_error, "count": self.counts}
         ancil |= {"bin_low": self.bins[:-1], "bin_high": self.bins[1:]}
         ancil |= {"shift": self.shift, "shift_error": self.shift_error}
+        ancil |= {"shifted": np.full(len(self.counts), self.shifted)}
         with h5py.File(path, "w") as file:
             file["meta/pdf_name"], file["meta/pdf_version"] = np.array([b"interp"]), np.array([0])
             file["meta/xvals"], file["data/yvals"] = self.grid[None], self.density
@@ -114,6 +122,7 @@ def n_of_z(
     point: str = "mode",
     training: ArrayLike | None = None,
     calibration: tuple[Any, ArrayLike] | None = None,
+    shift: bool = True,
     repeats: int = 100,
     seed: int = 0,
 ) -> RedshiftDistribution:
@@ -137,7 +146,12 @@ def n_of_z(
     training : (M,) array, optional
         Redshifts of the training set.
     calibration : (Prediction, redshifts), optional
-        Held-out objects: the error of their mean redshift in each bin is added as a shift of n(z).
+        Objects of known redshift that the model has not seen, selected as the sample is. In each bin n(z) is
+        estimated from their densities in the same way; by how much its mean misses that of their redshifts is the
+        shift of the bin, an unbiased estimate of the bias of n(z). Brighter objects tell another.
+    shift : bool
+        Whether n(z) is moved by the shift and the realisations by draws from a normal law of its error about it,
+        so that ``mean`` and ``mean_error`` hold both; else they are reported alone.
     repeats, seed : int
         Poisson bootstrap over objects.
 
@@ -149,7 +163,7 @@ def n_of_z(
     where = np.asarray(getattr(prediction, point), dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(where))
     if not len(kept):
-        raise DeepfieldError("no object has a density: n(z) cannot be estimated")
+        raise DeepfieldError(f"no object has a density, all {len(where)} are NaN: n(z) cannot be estimated")
     cells = _cells(prediction, kept, edges)
     limits = _limits(where[kept], bins)
     index = np.searchsorted(limits[1:-1], where, side="right")
@@ -160,19 +174,22 @@ def n_of_z(
     found = [_one_sample(prediction, rows, cells, prior, repeats, rng) for rows in samples]
     density = np.stack([own for own, _ in found])
     realisations = np.stack([drawn for _, drawn in found], axis=1)
-    shift, error = _shifts(calibration, limits, point)
-    _move(realisations, cells, error, rng)
+    move, error = _shifts(calibration, limits, point, cells, prior, repeats, rng)
+    if calibration is not None and shift:
+        for b in np.flatnonzero(np.isfinite(move)):
+            density[b] = _moved(density[b], cells, move[b])
+            for r, delta in enumerate(move[b] + error[b] * rng.standard_normal(repeats)):
+                realisations[r, b] = _moved(realisations[r, b], cells, delta)
     counts = np.array([len(rows) for rows in samples])
-    return RedshiftDistribution(cells, density, realisations, limits, counts, shift, error)
+    shifted = calibration is not None and shift
+    return RedshiftDistribution(cells, density, realisations, limits, counts, move, error, shifted)
 
 
-def _move(realisations: Array, cells: Array, error: Array, rng: Any) -> None:
-    """Shift each realisation, in place, by a draw from the error of the mean redshift."""
+def _moved(density: Array, cells: Array, delta: float) -> Array:
+    """The density (G,) moved to higher redshift by delta; what leaves the cells is lost."""
     centres = 0.5 * (cells[1:] + cells[:-1])
-    for b in np.flatnonzero(np.isfinite(error)):
-        for r, delta in enumerate(error[b] * rng.standard_normal(len(realisations))):
-            moved = np.interp(centres - delta, centres, realisations[r, b], left=0, right=0)
-            realisations[r, b] = moved / max((moved * np.diff(cells)).sum(), 1e-300)
+    moved = np.interp(centres - delta, centres, density, left=0, right=0)
+    return moved / max((moved * np.diff(cells)).sum(), 1e-300)
 
 
 def _cells(prediction: Any, kept: NDArray[np.intp], edges: ArrayLike | None) -> Array:
@@ -181,7 +198,7 @@ def _cells(prediction: Any, kept: NDArray[np.intp], edges: ArrayLike | None) -> 
         return np.linspace(0, float(np.quantile(some.quantile(0.999), 0.999)) * 1.05, 301)
     cells = np.asarray(edges, dtype=np.float64)
     if cells.ndim != 1 or len(cells) < 2 or (np.diff(cells) <= 0).any():
-        raise DeepfieldError("the edges of the redshift cells should increase")
+        raise DeepfieldError(f"edges of the redshift cells should increase, unlike {shorten(cells.ravel(), 8)}")
     return cells
 
 
@@ -191,7 +208,7 @@ def _limits(where: Array, bins: int | ArrayLike | None) -> Array:
     else:
         limits = np.asarray(bins, dtype=np.float64)
     if limits.ndim != 1 or len(limits) < 2 or (np.diff(limits) < 0).any():
-        raise DeepfieldError("the edges of tomographic bins should increase")
+        raise DeepfieldError(f"edges of tomographic bins should increase, unlike {shorten(limits.ravel(), 8)}")
     return limits
 
 
@@ -215,8 +232,7 @@ def _one_sample(
             total += mass.sum(0)
             drawn += rng.poisson(1.0, size=(repeats, len(mass))) @ mass
     else:
-        parts = [prediction[rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK)]
-        ratio = np.concatenate([_masses(part, cells) for part in parts]) / prior
+        ratio = _masses(prediction[rows], cells) / prior
         total = _most_likely(ratio, np.ones(len(rows)))
         drawn = np.stack([_most_likely(ratio, rng.poisson(1.0, len(rows)).astype(float)) for _ in range(repeats)])
     width = np.diff(cells)
@@ -227,7 +243,7 @@ def _prior(redshifts: Array, cells: Array) -> Array:
     """Share of the training set in each cell, smoothed over neighbours and never zero."""
     counts = np.histogram(redshifts[np.isfinite(redshifts)], cells)[0].astype(float)
     if not counts.any():
-        raise DeepfieldError("no training redshift lies in the redshift cells")
+        raise DeepfieldError(f"no training redshift lies in the redshift cells, {cells[0]:g} to {cells[-1]:g}")
     smooth = np.convolve(np.pad(counts, 2, mode="edge"), [1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9], "valid")
     return (smooth + 1e-3 * smooth.mean()) / (smooth + 1e-3 * smooth.mean()).sum()
 
@@ -242,17 +258,44 @@ def _most_likely(ratio: Array, weights: Array, *, steps: int = 30) -> Array:
     return share
 
 
-def _shifts(calibration: tuple[Any, ArrayLike] | None, limits: Array, point: str) -> tuple[Array, Array]:
-    """Mean of truth minus mean of density in each bin, and its standard error."""
+def _shifts(
+    calibration: tuple[Any, ArrayLike] | None,
+    limits: Array,
+    point: str,
+    cells: Array,
+    prior: Array | None,
+    repeats: int,
+    rng: Any,
+) -> tuple[Array, Array]:
+    """Mean of truth minus mean of n(z) of the calibration objects in each bin, and its error, (B,) each."""
     shift = np.full(len(limits) - 1, np.nan)
     error = shift.copy()
     if calibration is None:
         return shift, error
     densities, truth = calibration[0], np.asarray(calibration[1], dtype=np.float64)
-    where, residual = np.asarray(getattr(densities, point)), truth - densities.mean
+    if truth.shape != (len(densities),):
+        raise DeepfieldError(f"{len(densities)} calibration densities need as many redshifts, not {truth.shape}")
+    where = np.asarray(getattr(densities, point), dtype=np.float64)
+    known = np.isfinite(where) & np.isfinite(truth) & (where >= limits[0]) & (where <= limits[-1])
     index = np.searchsorted(limits[1:-1], where, side="right")
     for b in range(len(shift)):
-        own = residual[(index == b) & np.isfinite(residual) & (where >= limits[0]) & (where <= limits[-1])]
-        if len(own) > 1:
-            shift[b], error[b] = own.mean(), own.std(ddof=1) / np.sqrt(len(own))
+        own = np.flatnonzero(known & (index == b))
+        if len(own) < 2:
+            log.warning("bin %s has %s calibration objects: its shift is unknown", b + 1, len(own))
+            continue
+        shift[b], error[b] = _shift(_masses(densities[own], cells), truth[own], cells, prior, repeats, rng)
     return shift, error
+
+
+def _shift(
+    mass: Array, truth: Array, cells: Array, prior: Array | None, repeats: int, rng: Any
+) -> tuple[float, float]:
+    """Of one bin with masses (n, G) and redshifts (n,)."""
+    centres = 0.5 * (cells[1:] + cells[:-1])
+    if prior is None:  # the mean of the stack is the mean of the means
+        residual = truth - mass @ centres
+        return float(residual.mean()), float(residual.std(ddof=1) / np.sqrt(len(residual)))
+    ratio, ones = mass / prior, np.ones(len(truth))
+    draws = [ones, *(rng.poisson(1.0, len(truth)) + 1e-9 for _ in range(max(repeats, 20)))]
+    found = [(w @ truth) / w.sum() - _most_likely(ratio, w) @ centres for w in draws]
+    return float(found[0]), float(np.std(found[1:], ddof=1))

@@ -23,7 +23,9 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
 from deepfield.core.table import Table
+from deepfield.photoz.features import warn_uncorrected
 from deepfield.photoz.model import PhotozModel
+from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.photoz.read import read, read_batches
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Counts:
         return f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
 
 
-def predict(model: PhotozModel, table: Table) -> Prediction:
+def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
     """A redshift density for every row, in order; rows that cannot be served are NaN, and a warning counts them.
 
     Parameters
@@ -67,12 +69,18 @@ def predict(model: PhotozModel, table: Table) -> Prediction:
     TableError
         If a band of the model is not in the table.
     """
+    return serve(model, table)[0]
+
+
+def serve(model: PhotozModel, table: Table) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
+    """The densities of :func:`predict` and the reason code of each row, with the warnings that are due."""
+    warn_uncorrected(table, model.config.extinction)
     prediction, why = model.predict_raw(model.encode(table))
     counts = Counts()
     counts.add(why, model.reason_texts)
     if counts.unserved:
         log.warning("%s", counts.summary())
-    return prediction
+    return prediction, why
 
 
 _POINTS = {
@@ -231,7 +239,11 @@ def _to_parquet(
     from deepfield.scale.stream import stream_parquet
 
     def batches(start: int) -> Iterator[tuple[int, Table]]:
+        told = False
         for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
+            if not told:
+                warn_uncorrected(table, served.config.extinction)
+                told = True
             yield start, table
             start += len(table)
 
@@ -307,6 +319,7 @@ def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns
     from deepfield.photoz.export_qp import write_qp
 
     table = read(catalog, columns=columns, bands=served.bands)
+    warn_uncorrected(table, served.config.extinction)
     prediction, why = served.predict_raw(served.encode(table))
     counts.add(why, served.reason_texts)
     extra = columns_of(prediction, served) | {"reason_code": why}

@@ -20,7 +20,6 @@ which is verified when it is opened. RAIL unpickles it all the same: open no mod
 from __future__ import annotations
 
 import io
-import logging
 import os
 import pickle
 import re
@@ -34,16 +33,14 @@ import numpy as np
 
 from deepfield.core.errors import MissingExtraError, ModelError, TableError
 from deepfield.core.files import atomic
-from deepfield.core.prediction import Prediction
 from deepfield.core.store import META, WEIGHTS
 from deepfield.core.table import Table, no_column, numbers
 from deepfield.data.photometry import clean_magnitudes
-from deepfield.photoz.export_qp import _parameters
+from deepfield.photoz.export_qp import ensemble
 from deepfield.photoz.model import PhotozConfig, PhotozModel
-from deepfield.photoz.predict import Counts, columns_of
+from deepfield.photoz.predict import columns_of, serve
 from deepfield.photoz.train import train
 
-log = logging.getLogger("deepfield")
 _BAND = re.compile(r"mag_(?!err_)([^_]+)(_\w+)?", re.IGNORECASE)
 _LARGEST = 2**31
 
@@ -170,21 +167,6 @@ def write_rail_model(folder: str | os.PathLike[str], path: str | os.PathLike[str
         temporary.write_bytes(pickle.dumps(pack(folder)))
 
 
-def ensemble_of(prediction: Prediction, columns: Mapping[str, np.ndarray]) -> Any:
-    """Densities as a ``qp.Ensemble`` with ``columns`` beside them; rows that were not served are NaN.
-
-    Raises
-    ------
-    MissingExtraError
-        If qp is not installed.
-    """
-    from deepfield.core.optional import require
-
-    qp = require("qp", extra="photoz")
-    kind, _, data = _parameters(prediction)
-    return qp.Ensemble(getattr(qp, kind), data=data, ancil=dict(columns))
-
-
 _QUANTILES = {"z_q2p5": 0.025, "z_q16": 0.16, "z_median": 0.5, "z_q84": 0.84, "z_97p5": 0.975}
 
 
@@ -194,17 +176,13 @@ def estimate(model: PhotozModel, table: Table, *, summary: bool = False) -> Any:
     With ``summary``, RAIL's summary statistics too, each (N, 1) under RAIL's names; qp's own moments of mixtures
     fail on current scipy.
     """
-    prediction, why = model.predict_raw(model.encode(table))
-    counts = Counts()
-    counts.add(why, model.reason_texts)
-    if counts.unserved:
-        log.warning("%s", counts.summary())
+    prediction, why = serve(model, table)
     columns = columns_of(prediction, model) | {"reason_code": why.astype(np.int64)}
     if summary:
         found = dict(zip(_QUANTILES, prediction.quantile(list(_QUANTILES.values())).T))
         found |= {"z_mode": columns["zmode"], "z_mean": columns["zmean"], "z_std": columns["z_std"]}
         columns |= {name: np.asarray(values)[:, None] for name, values in found.items()}
-    return ensemble_of(prediction, columns)
+    return ensemble(prediction, columns)
 
 
 try:
@@ -292,5 +270,5 @@ else:
             return qp_dstn  # they are there already
 
         def _process_chunk(self, start: int, end: int, data: Any, first: bool) -> None:
-            ensemble = estimate(self.model, _table(self, data), summary=self.config.calc_summary_stats)
-            self._do_chunk_output(ensemble, start, end, first, data=data)
+            found = estimate(self.model, _table(self, data), summary=self.config.calc_summary_stats)
+            self._do_chunk_output(found, start, end, first, data=data)

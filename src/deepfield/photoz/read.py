@@ -12,6 +12,7 @@ from typing import Any
 
 import astropy.table
 import numpy as np
+from numpy.typing import NDArray
 
 from deepfield.core.errors import TableError
 from deepfield.core.table import Table
@@ -95,6 +96,25 @@ def read_batches(
     wanted = list(dict.fromkeys([*mapping.sources, *extra]))
     for batch in files.iter_batches(path, wanted, rows=rows, start=start):
         yield mapping.apply(batch)
+
+
+def redshifts(table: Table, target: str = "z_spec") -> NDArray[np.float64]:
+    """The true redshifts (N,) to learn from, NaN where masked.
+
+    Raises
+    ------
+    TableError
+        If there is no such column, or no finite redshift in it.
+
+    Examples
+    --------
+    >>> redshifts(Table({"z_spec": [0.1, 0.2]}))
+    array([0.1, 0.2])
+    """
+    z = table.column(target)
+    if not np.isfinite(z).any():
+        raise TableError(f"column '{target}' holds no finite redshift to learn from")
+    return z
 
 
 def _table(catalog: Any) -> astropy.table.Table:

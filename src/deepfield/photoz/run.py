@@ -76,7 +76,7 @@ def run(
     trained = time.perf_counter() - began
     model.save(Path(out) / "model")
     clock = time.perf_counter()
-    densities = {"deepfield": predict(model, test)}
+    densities: dict[str, Prediction] = {"deepfield": predict(model, test)}
     rate = len(test) / (time.perf_counter() - clock)
     log.info("trained in %.0f s; now the classical methods", trained)
     densities |= _classical(rows, test, model.bands)

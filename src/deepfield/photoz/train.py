@@ -37,6 +37,7 @@ from deepfield.photoz.model import (
     on_photometry,
     parts,
 )
+from deepfield.photoz.read import redshifts
 from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
@@ -119,7 +120,7 @@ def fit(
     found = _structure(rows, fitted, config)
     with one_thread():
         teacher, student, history = _learn(_straight(rows, found), fitted, val, config, checkpoint, progress)
-    teacher, student = (m and _structured(m, found) for m in (teacher, student))
+    teacher, student = _structured(teacher, found), student and _structured(student, found)
     model = PhotozModel(
         config,
         student or teacher,
@@ -232,7 +233,9 @@ def _rows(table: Table, config: PhotozConfig) -> _Rows:
     good = np.isfinite(z) & (z > -0.1) & (z < 20) & ~np.isnan(x.numpy()[:, : len(config.bands)]).all(1)
     if good.sum() < len(z):
         left = len(z) - good.sum()
-        log.warning("%s rows without a redshift between -0.1 and 20 or without photometry are left out", left)
+        log.warning(
+            "%s rows without a redshift between -0.1 and 20, photometry, or E(B-V) if needed, are left out", left
+        )
     if good.sum() < _FEWEST_ROWS:
         raise TableError(
             f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}"
@@ -265,11 +268,6 @@ def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
     flux, error = x.chunk(2, -1)
     gap = (flux.isnan() | (error.isnan() & (flux != 0))).any(0)
     return tuple(band for band, missing in zip(bands, gap.tolist()) if missing)
-
-
-def redshifts(table: Table, target: str) -> NDArray[np.float64]:
-    """The spectroscopic redshifts (N,); ``read`` has renamed the target column to z_spec."""
-    return table.column("z_spec" if target not in table.colnames and "z_spec" in table.colnames else target)
 
 
 def quickly(config: PhotozConfig) -> PhotozConfig:

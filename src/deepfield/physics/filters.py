@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepfield.core.optional import require
+
 Array = NDArray[np.float64]
 
 LIGHT = 2.99792458e18
@@ -77,17 +79,12 @@ def load_filter(name: str) -> Filter:
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If speclite is not installed.
     ValueError
         If speclite has no such filter.
     """
-    try:
-        import speclite.filters as library
-    except ImportError as error:
-        raise ImportError(
-            "filter curves need 'speclite', which is not installed: pip install 'deepfield[photoz]'"
-        ) from error
+    library = require("speclite.filters", extra="photoz")
     try:
         curve = library.load_filter(name)
     except (ValueError, OSError) as error:

@@ -88,8 +88,8 @@ def _gauss(place: Array, centre: Any, width: float, low: float, high: float) -> 
 
 
 # Red galaxies: GAMA r band at z = 0.1 (Loveday et al. 2012, MNRAS 420, 1239: M* - 5 log h = -20.34,
-# alpha = -0.57, phi* = 0.011 h^3 Mpc^-3) with the evolution to z = 1 of Faber et al. (2007, ApJ 665, 265) as
-# scaled to r by Krause, Eifler & Blazek (2016): Q = 1.20, P = -1.15; h = 0.7.
+# alpha = -0.57, phi* = 0.0111 h^3 Mpc^-3) with the evolution to z = 1 of Faber et al. (2007, ApJ 665, 265) as
+# Krause, Eifler & Blazek (2016, MNRAS 456, 207; code CosmoLike) take it to r: Q = 1.20, P = -1.15; h = 0.7.
 RED = Population(
     "galaxy",
     ("sdss2010-r", 0.1),
@@ -100,11 +100,13 @@ RED = Population(
     0.03,
     -12.0,
 )
-# Blue galaxies: DEEP2 B band (Willmer et al. 2006, ApJ 647, 853: alpha = -1.3, M* = -20.96 - 1.25 (z - 0.7) Vega
-# fits their points from z = 0.3 to 1.1, constant density), AB = Vega - 0.09. Beyond z = 1.3, where they have no
-# data, the luminosity stays and the density falls by 10^(-0.2 (z - 1.3)): the rate of the UV function from 2 to 3
-# (Reddy & Steidel 2009, ApJ 692, 778), and the LSST gold sample then has the median redshift of the LSST Science
-# Book. Later types are 0.2 mag fainter each; types shift bluewards with redshift.
+# Blue galaxies: DEEP2 B band (Willmer et al. 2006, ApJ 647, 853: alpha = -1.3, M* = -20.96 - 1.25 (z - 0.7)
+# Vega fits their points from z = 0.3 to 1.1, constant density), AB = Vega - 0.09. (All galaxies of DEEP2 have
+# M* = -21.07 at z = 0.3 and -21.54 at 1.1 with the same alpha, Faber et al. 2007: at the low end this line may
+# be too faint.) Beyond z = 1.3, where they have no data, the luminosity stays and the density falls by 10^(-0.2
+# (z - 1.3)): the rate of the UV function from 2 to 3 (Reddy & Steidel 2009, ApJ 692, 778), and the LSST gold
+# sample then has the median redshift of the LSST Science Book. Later types are 0.2 mag fainter each; types
+# shift bluewards with redshift.
 BLUE = Population(
     "galaxy",
     ("bessell-B", 0.0),
@@ -116,7 +118,7 @@ BLUE = Population(
     -11.0,
     0.2,
 )
-# Quasars: 2SLAQ g band (Richards et al. 2005, MNRAS 360, 839).
+# Quasars: 2SLAQ g band (Richards et al. 2005, MNRAS 360, 839; the same numbers in Shen et al. 2020's compilation).
 QUASAR = Population(
     "quasar",
     ("sdss2010-g", 0.0),

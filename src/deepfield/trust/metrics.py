@@ -172,23 +172,6 @@ def crps_mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike, y: Array
     return score
 
 
-def squared_norm_mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> Array:
-    """Integral of p(y)^2 of Gaussian mixtures given as (N, K) arrays, (N,), in 1 / unit of y.
-
-    Examples
-    --------
-    >>> float(squared_norm_mixture([[1.0]], [[0.0]], [[1.0]])[0].round(6))  # 1 / (2 sqrt(pi))
-    0.282095
-    """
-    w, m, s = (np.asarray(part, dtype=np.float64) for part in (weights, means, stds))
-    total = np.zeros(len(m))
-    for k in range(m.shape[-1]):
-        width = np.hypot(s, s[:, k : k + 1])
-        u = (m - m[:, k : k + 1]) / width
-        total += w[:, k] * (w * np.exp(-0.5 * u * u) / (width * math.sqrt(2 * math.pi))).sum(-1)
-    return total
-
-
 def nodes(prediction: Any, count: int = 400) -> Array:
     """Points (N, count) that resolve each density: its quantiles, then moved to where its mass is hard to see.
 
@@ -253,9 +236,6 @@ def squared_norm(prediction: Any) -> Array:
 
     In closed form where there is one, else by quadrature (relative error below 1e-3).
     """
-    mixture = _mixture_of(prediction)
-    if mixture is not None:
-        return squared_norm_mixture(*mixture)
     plain = getattr(prediction, "pit_map", None) is None and hasattr(prediction, "distribution")
     if plain and len(prediction) and hasattr(prediction.distribution(slice(0, 1)), "squared_norm"):
         return np.asarray(prediction.squared_norm(), dtype=np.float64)
