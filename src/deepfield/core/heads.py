@@ -370,7 +370,7 @@ def build_head(config: dict[str, Any]) -> Head:
     if name == "Ensemble":
         return Ensemble([build_head(member) for member in _members(arguments)])
     if name == "Warped" and isinstance(inner := arguments.get("inner"), dict) and inner.get("head") != "Warped":
-        return Warped(build_head(inner), int(arguments.get("knots", 2)))
+        return Warped(build_head(inner), arguments.get("knots", 2))
     if not isinstance(name, str) or name not in known:
         names = ", ".join([*known, "Ensemble", "Warped"])
         raise ModelError(f"unknown head {name!r:.80}; this version knows {names}")

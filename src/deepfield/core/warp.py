@@ -8,12 +8,12 @@ p(y | x) = p_u(G(y) | x) G'(y) has them back, exactly normalised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
@@ -28,7 +28,6 @@ _CELLS = 4096
 _WIDTHS = (1, 2, 4, 8, 16, 32)  # of the fine kernel, in cells
 _FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # share of the smooth density in the fine one
 _SMOOTH = 0.15  # width of the smooth kernel, in standard deviations of the target
-_NODES, _WEIGHTS = hermegauss(32)
 _BLOCK = 20_000_000  # numbers in a temporary array
 
 
@@ -121,46 +120,50 @@ class WarpedDistribution(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self._back(self.base.sample(torch.Size(sample_shape)))
 
-    def _moment(self, function: Any) -> Tensor:
-        """Expectation of a function of y: Gauss-Hermite nodes of components, or equal shares of probability."""
-        if isinstance(self.base, GaussianMixture):
-            nodes = self.base.stds.new_tensor(_NODES)
-            weights = self.base.stds.new_tensor(_WEIGHTS / _WEIGHTS.sum())
-            u = self.base.means[..., None] + self.base.stds[..., None] * nodes
-            return (self.base.weights * (function(self._back(u)) @ weights)).sum(-1)
-        levels = (torch.arange(256).to(self.knots) + 0.5) / 256
-        return function(self.icdf(levels.reshape(-1, *[1] * len(self.batch_shape)))).mean(0)
+    @functools.cached_property
+    def _cells(self) -> Tensor:
+        """Four numbers (4, ...) of each object from its mean densities p in the cells between knots.
+
+        The densest cell's middle, and what the map adds to E[y], E[y^2] and the integral of the squared density.
+        """
+        width, rise = self.knots.diff(), self.values.diff()
+        y, u = (0.5 * (ends[1:] + ends[:-1]) for ends in (self.knots, self.values))
+        sums = torch.stack([width * (y - u), width * (y**2 - u**2)])
+
+        def of(base: Distribution) -> Tensor:
+            ends = self.values.reshape(-1, *[1] * len(base.batch_shape))
+            p = base.cdf(ends).diff(dim=0).flatten(1) / width[:, None]
+            return torch.cat([y[p.argmax(0)][None], sums @ p, ((width - width**2 / rise) @ p**2)[None]])
+
+        if not isinstance(self.base, GaussianMixture):
+            return of(self.base).reshape(4, *self.batch_shape)
+        flat = [t.reshape(-1, t.shape[-1]) for t in (self.base.log_weights, self.base.means, self.base.stds)]
+        size = max(1, _BLOCK // (len(y) * flat[0].shape[-1]))  # objects at a time
+        found = [of(GaussianMixture(*part, normalised=True)) for part in zip(*(t.split(size) for t in flat))]
+        return torch.cat(found, 1).reshape(4, *self.batch_shape)
 
     @property
     def mean(self) -> Tensor:
-        return self._moment(lambda y: y)
+        return self.base.mean + self._cells[1]
 
     @property
     def variance(self) -> Tensor:
-        return self._moment(lambda y: y * y) - self.mean**2
-
-    def _cells(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """``function`` of the mean densities (J, n) in the cells between knots, n objects at a time."""
-        base, width = self.base, self.knots.diff()[:, None]
-        if not isinstance(base, GaussianMixture):
-            density = base.cdf(self.values.reshape(-1, *[1] * len(self.batch_shape))).diff(dim=0)
-            return function(density.reshape(len(width), -1) / width).reshape(self.batch_shape)
-        flat = [t.reshape(-1, t.shape[-1]) for t in (base.log_weights, base.means, base.stds)]
-        size = max(1, _BLOCK // (len(self.knots) * flat[0].shape[-1]))
-        parts = [GaussianMixture(*part, normalised=True) for part in zip(*(t.split(size) for t in flat))]
-        found = [function(part.cdf(self.values[:, None]).diff(dim=0) / width) for part in parts]
-        return torch.cat(found).reshape(self.batch_shape)
+        return self.base.variance + self.base.mean**2 + self._cells[2] - self.mean**2
 
     @property
     def mode(self) -> Tensor:
-        """The middle of the cell with the highest density."""
-        middle = 0.5 * (self.knots[1:] + self.knots[:-1])
-        return torch.where(torch.isnan(self.base.mean), torch.nan, self._cells(lambda p: middle[p.argmax(0)]))
+        """The middle of the cell with the highest density, or the base's own mode where that is higher still."""
+        both = torch.stack([self._cells[0], self._back(self.base.mode)])
+        higher = both.gather(0, self.log_prob(both).argmax(0, keepdim=True))[0]
+        return torch.where(torch.isnan(self.base.mean), torch.nan, higher)
 
     def squared_norm(self) -> Tensor:
-        """Integral of the squared density, which is taken as constant in each cell."""
-        width = self.knots.diff()
-        return self._cells(lambda p: width @ p**2)
+        """Integral of the squared density."""
+        if hasattr(self.base, "squared_norm"):
+            return self.base.squared_norm() + self._cells[3]
+        levels = (torch.arange(256).to(self.knots) + 0.5) / 256
+        nodes = self.icdf(levels.reshape(-1, *[1] * len(self.batch_shape)))
+        return self.log_prob(nodes).exp().mean(0)
 
 
 def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,8 +205,8 @@ class Warped(Head):
     values: Tensor
 
     def __init__(self, inner: Head, knots: int = 2) -> None:
-        if not 2 <= knots <= 2 * _CELLS:
-            raise ModelError(f"a map has 2 to {2 * _CELLS} knots, not {knots}")
+        if not isinstance(knots, int) or not 2 <= knots <= 2 * _CELLS:
+            raise ModelError(f"a map has 2 to {2 * _CELLS} knots, not {knots!r:.40}")
         super().__init__(inner=inner.config, knots=knots)
         self.inner: Any = inner
         self.n_features = inner.n_features
