@@ -1,4 +1,4 @@
-"""Files that are whole or absent, never half-written."""
+"""Files that are whole or absent, never half-written; folders that one process has for itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from deepfield.core.errors import DeepfieldError
+
+LOCK = "lock"
 
 
 @contextmanager
@@ -34,3 +38,73 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str], what: str) -> Iterator[Path]:
+    """Make ``folder`` and keep it to this process within the block.
+
+    The lock is the operating system's own, on a file inside (``flock``): it ends with the process, however that
+    ends. Where there is none (Windows) the folder is not locked.
+
+    Parameters
+    ----------
+    folder : path
+        May be removed within the block, with the lock inside.
+    what : str
+        What is being written, for the message.
+
+    Raises
+    ------
+    DeepfieldError
+        If another process, or another thread, has the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with exclusive(Path(tempfile.mkdtemp()) / "parts", "'pz.parquet'") as folder:
+    ...     sorted(p.name for p in folder.iterdir())
+    ['lock']
+    """
+    place = Path(folder)
+    with _lock(place, what):
+        yield place
+
+
+@contextmanager
+def _lock(place: Path, what: str) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:
+        place.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    while True:
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (place / LOCK).open("a+")
+        except FileNotFoundError:
+            continue  # the last owner has removed the folder just now
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = f" (number {pid})" if (pid := file.read().strip()) else ""
+                raise DeepfieldError(
+                    f"{what} is being written by another process{owner}: wait for it, or write to another file"
+                ) from None
+            if not _is(file.fileno(), place / LOCK):
+                continue  # locked what the last owner has removed
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            return
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
