@@ -119,15 +119,16 @@ class _Columns:
     def step(self, q: Tensor, y: Tensor, v: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Halley's step d from y towards the level q, the error F(y) - q, and what the step will leave of it.
 
-        d = s / (1 - s c / 2), with s = (F - q) / f and c = f' / f, leaves |F - q| (c d)^2 / 4 by its own algebra
-        and |f''| |d|^3 / 6 at most by Taylor's theorem. ``v`` and ``e`` are room to work in.
+        d = s / (1 - s c / 2) with s = (F - q) / f and c = f' / f; by Taylor's theorem it leaves F - q - f d + f' d^2 / 2
+        and at most max |f''| |d|^3 / 6. ``v`` and ``e`` are room to work in.
         """
         density = self.bell(y, v, e).mul_(self.height).sum(0).clamp_min_(torch.finfo(y.dtype).tiny)
         curve = e.mul_(v).mul_(self.scale).sum(0).mul_(-2).div_(density)
         error = torch.erf(v, out=e).mul_(self.w).sum(0).mul_(0.5).add_(0.5).sub_(q)
         step = error / density
         step /= (step * curve).mul_(-0.5).add_(1).clamp_min_(0.25)
-        left = (curve * step).square_().mul_(error.abs()).mul_(0.25).addcmul_(self.third, step.abs().pow_(3))
+        moved = (curve * step).mul_(-0.5).add_(1).mul_(step).mul_(density)
+        left = (error - moved).abs_().addcmul_(self.third, step.abs().pow_(3))
         return step, error, left
 
     def quantile(self, q: Tensor) -> tuple[Tensor, Tensor]:
