@@ -70,7 +70,9 @@ def exact(q: float, w, m, s) -> float:
 def test_quantiles_are_those_of_brentq(kind, dtype):
     parts = draw(kind)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
-    spread = np.sqrt((parts[0] * (parts[2] ** 2 + (parts[1] - (parts[0] * parts[1]).sum(1, keepdims=True)) ** 2)).sum(1))
+    spread = np.sqrt(
+        (parts[0] * (parts[2] ** 2 + (parts[1] - (parts[0] * parts[1]).sum(1, keepdims=True)) ** 2)).sum(1)
+    )
     for q in LEVELS:
         found = search(parts, dtype).quantile(torch.full((N,), q, dtype=dtype)).double().numpy()
         level = float(torch.tensor(q, dtype=dtype))

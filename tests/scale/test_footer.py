@@ -14,11 +14,18 @@ def table(seed: int, rows: int = 1000) -> pa.Table:
     lists = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=3 * rows)), 3)
     words = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 2, rows, dtype=np.int8)), pa.array(["", "no"]))
     columns = {f"c{i}": rng.normal(size=rows) for i in range(20)}  # more than 15: the long form of a list
-    return pa.table({"id": rng.integers(-9, 9, rows), "lists": lists, "words": words, "none": pa.nulls(rows), **columns})
+    return pa.table(
+        {"id": rng.integers(-9, 9, rows), "lists": lists, "words": words, "none": pa.nulls(rows), **columns}
+    )
 
 
 PLAIN = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
-RICH = {"compression": "zstd", "write_page_index": True, "write_statistics": True, "store_decimal_as_integer": True}
+RICH = {
+    "compression": "zstd",
+    "write_page_index": True,
+    "write_statistics": True,
+    "store_decimal_as_integer": True,
+}
 
 
 @pytest.mark.parametrize("options", [PLAIN, RICH], ids=["plain", "rich"])

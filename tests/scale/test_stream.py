@@ -168,7 +168,9 @@ def test_a_run_after_a_killed_one_is_not_locked_out(tmp_path):
     killed = subprocess.Popen([sys.executable, script, target], env={**os.environ, "OMP_NUM_THREADS": "1"})
     lock = target.parent / f".{target.name}.parts" / "lock"
     wait_for(lambda: lock.is_file() and lock.read_text() == str(killed.pid))
-    with pytest.raises(DeepfieldError, match=f"another process .number {killed.pid}.: wait for it, or write to an"):
+    with pytest.raises(
+        DeepfieldError, match=f"another process .number {killed.pid}.: wait for it, or write to an"
+    ):
         run(target)
     killed.kill()
     killed.wait(timeout=30)

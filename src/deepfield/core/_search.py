@@ -99,7 +99,7 @@ class _Columns:
 
     @functools.cached_property
     def scale(self) -> Tensor:
-        """v = (y - mu) scale, so that the bells are exp(-v^2) and their cdfs (1 + erf v) / 2."""
+        """With v = (y - mu) scale the bells are exp(-v^2) and their cdfs (1 + erf v) / 2."""
         return math.sqrt(0.5) / self.sigma
 
     @functools.cached_property
@@ -119,8 +119,8 @@ class _Columns:
     def step(self, q: Tensor, y: Tensor, v: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Halley's step d from y towards the level q, the error F(y) - q, and what the step will leave of it.
 
-        d = s / (1 - s c / 2) with s = (F - q) / f and c = f' / f; by Taylor's theorem it leaves F - q - f d + f' d^2 / 2
-        and at most max |f''| |d|^3 / 6. ``v`` and ``e`` are room to work in.
+        d = s / (1 - s c / 2) with s = (F - q) / f and c = f' / f; by Taylor's theorem it leaves
+        F - q - f d + f' d^2 / 2 and at most max |f''| |d|^3 / 6. ``v`` and ``e`` are room to work in.
         """
         density = self.bell(y, v, e).mul_(self.height).sum(0).clamp_min_(torch.finfo(y.dtype).tiny)
         curve = e.mul_(v).mul_(self.scale).sum(0).mul_(-2).div_(density)

@@ -6,8 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from deepfield.core.errors import DeepfieldError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = "lock"
 
@@ -45,7 +51,7 @@ def exclusive(folder: str | os.PathLike[str], what: str) -> Iterator[Path]:
     """Make ``folder`` and keep it to this process within the block.
 
     The lock is the operating system's own, on a file inside (``flock``): it ends with the process, however that
-    ends. Where there is none (Windows) the folder is not locked.
+    ends. Where there is none (Windows, some network file systems) the folder is not locked.
 
     Parameters
     ----------
@@ -67,44 +73,40 @@ def exclusive(folder: str | os.PathLike[str], what: str) -> Iterator[Path]:
     ['lock']
     """
     place = Path(folder)
-    with _lock(place, what):
+    with _locked(place, what):
         yield place
 
 
-@contextmanager
-def _lock(place: Path, what: str) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:
-        place.mkdir(parents=True, exist_ok=True)
-        yield
-        return
+def _locked(place: Path, what: str) -> IO[str]:
+    """The lock file, open and locked; closing it unlocks."""
     while True:
         place.mkdir(parents=True, exist_ok=True)
         try:
             file = (place / LOCK).open("a+")
         except FileNotFoundError:
-            continue  # the last owner has removed the folder just now
-        with file:
-            try:
+            continue  # its last owner has removed the folder just now
+        try:
+            if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = f" (number {pid})" if (pid := file.read().strip()) else ""
-                raise DeepfieldError(
-                    f"{what} is being written by another process{owner}: wait for it, or write to another file"
-                ) from None
-            if not _is(file.fileno(), place / LOCK):
-                continue  # locked what the last owner has removed
+        except BlockingIOError:
+            file.seek(0)
+            owner = f" (number {number})" if (number := file.read().strip()) else ""
+            file.close()
+            raise DeepfieldError(
+                f"{what} is being written by another process{owner}: wait for it, or write to another file"
+            ) from None
+        except OSError:
+            pass  # a file system without locks, as some Lustre mounts are
+        if _is(file, place / LOCK):
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
-            return
+            return file
+        file.close()  # locked what its last owner has removed
 
 
-def _is(descriptor: int, path: Path) -> bool:
+def _is(file: IO[str], path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False

@@ -86,7 +86,9 @@ def _value(kind: int, value: Any) -> bytes:
         return _varint(len(value)) + value
     if kind == _LIST:
         inner, values = value
-        head = bytes([len(values) << 4 | inner]) if len(values) < 15 else bytes([0xF0 | inner]) + _varint(len(values))
+        head = (
+            bytes([len(values) << 4 | inner]) if len(values) < 15 else bytes([0xF0 | inner]) + _varint(len(values))
+        )
         return head + b"".join(_value(inner, v) for v in values)
     return _struct(value) if kind == _STRUCT else value
 

@@ -117,7 +117,7 @@ class _Shards:
         return self.folder / f"{number:06d}.footer"
 
     def _whole(self) -> Iterator[pq.FileMetaData]:
-        """The footers up to the first that is absent or damaged, or whose rows are: the work goes on from there."""
+        """The footers up to the first that is absent or damaged, or whose rows are: work goes on from there."""
         import pyarrow.parquet as pq
 
         size = self.data.stat().st_size
