@@ -56,15 +56,18 @@ class MixtureSearch:
         solved, y = (torch.cat(parts) for parts in zip(*first))
         rest = torch.nonzero(~solved)[:, 0]
         if len(rest):
+            solved[rest], y[rest] = self._of(objects[rest]).freely(q[rest], y[rest])
+            rest = rest[~solved[rest]]
+        if len(rest):
             state = self._of(objects[rest]).bracket(q[rest])
-            solved = torch.isnan(state[0])  # NaN parameters stay NaN
-            y[rest] = _finish(lambda r, *s: self._of(objects[rest[r]]).halley(q[rest[r]], *s), solved, *state)
+            more = lambda r, *s: self._of(objects[rest[r]]).safely(q[rest[r]], *s)  # noqa: E731
+            y[rest] = _finish(more, solved[rest], *state)
         return y
 
     def mode(self) -> Tensor:
         """The highest peak (N,): ascent from the component mean at which the density is highest."""
         first = [block.mode() for block in self._blocks]
-        return _finish(lambda r, y: self._of(r).ascend(y, steps=8), *(torch.cat(parts) for parts in zip(*first)))
+        return _finish(lambda r, y: self._of(r).ascend(y, steps=5), *(torch.cat(parts) for parts in zip(*first)))
 
 
 def _finish(more: Callable[..., tuple[Tensor, ...]], solved: Tensor, *state: Tensor) -> Tensor:
@@ -77,6 +80,13 @@ def _finish(more: Callable[..., tuple[Tensor, ...]], solved: Tensor, *state: Ten
         for whole, part in zip(state, found):
             whole[rows] = part
     return state[0]
+
+
+def _halley(q: Tensor, cdf: Tensor, density: Tensor, curve: Tensor) -> tuple[Tensor, Tensor]:
+    """Halley's step d = s / (1 - s c / 2) with s = (F - q) / f and c = f' / f, to be taken off; and F - q."""
+    error = cdf - q
+    step = error / density
+    return step / (step * curve).mul_(-0.5).add_(1).clamp_min_(0.25), error
 
 
 class _Columns:
@@ -116,33 +126,42 @@ class _Columns:
         torch.sub(y, self.mu, out=v).mul_(self.scale)
         return torch.mul(v, v, out=out).mul_(-_LOG2E).exp2_()
 
-    def step(self, q: Tensor, y: Tensor, v: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Halley's step d from y towards the level q, the error F(y) - q, and what the step will leave of it.
-
-        d = s / (1 - s c / 2) with s = (F - q) / f and c = f' / f; by Taylor's theorem it leaves
-        F - q - f d + f' d^2 / 2 and at most max |f''| |d|^3 / 6. ``v`` and ``e`` are room to work in.
-        """
+    def cdf(self, y: Tensor, v: Tensor, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """F, its derivative f and f' / f at y (n,); ``v`` and ``e`` are room to work in."""
         density = self.bell(y, v, e).mul_(self.height).sum(0).clamp_min_(torch.finfo(y.dtype).tiny)
         curve = e.mul_(v).mul_(self.scale).sum(0).mul_(-2).div_(density)
-        error = torch.erf(v, out=e).mul_(self.w).sum(0).mul_(0.5).add_(0.5).sub_(q)
-        step = error / density
-        step /= (step * curve).mul_(-0.5).add_(1).clamp_min_(0.25)
+        return torch.erf(v, out=e).mul_(self.w).sum(0).mul_(0.5).add_(0.5), density, curve
+
+    @functools.cached_property
+    def middle(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`cdf` says of the mean, from where all quantiles start."""
+        return self.cdf(self.mean, torch.empty_like(self.mu), torch.empty_like(self.mu))
+
+    def left(self, error: Tensor, density: Tensor, curve: Tensor, step: Tensor) -> Tensor:
+        """What a step d will leave of F - q: F - q - f d + f' d^2 / 2 and at most max |f''| |d|^3 / 6 (Taylor)."""
         moved = (curve * step).mul_(-0.5).add_(1).mul_(step).mul_(density)
-        left = (error - moved).abs_().addcmul_(self.third, step.abs().pow_(3))
-        return step, error, left
+        return (error - moved).abs_().addcmul_(self.third, step.abs().pow_(3))
 
     def quantile(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Three steps to the level q (n,) of each object, and whether they have led there."""
-        z = torch.special.ndtri(q)
-        y = torch.addcmul(self.mean, self.variance.sqrt(), z)
-        v, e = torch.empty_like(self.mu), torch.empty_like(self.mu)
-        for _ in range(3):
-            step, _, left = self.step(q, y, v, e)
-            y = y - step
-        endless = torch.isinf(z)  # levels 0 and 1 lie at infinity
+        """The first steps to the level q (n,) of each object, and whether they have led there (or nothing can)."""
+        solved, y = self.freely(q, self.mean - _halley(q, *self.middle)[0])
+        nothing = torch.isnan(self.mean)
+        endless = (q <= 0) | (q >= 1)  # these levels lie at infinity
         if bool(endless.any()):
-            y = torch.where(endless & ~torch.isnan(self.mean), z, y)
-        return (left <= self.tolerance).logical_or_(endless), y
+            y = torch.where(endless & ~nothing, torch.copysign(torch.full_like(q, math.inf), q - 0.5), y)
+        return solved.logical_or_(endless).logical_or_(nothing), y
+
+    def freely(self, q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One or two of Halley's steps from y; whether they have led to the level, and where they have led."""
+        v, e = torch.empty_like(self.mu), torch.empty_like(self.mu)
+        for _ in range(2):
+            found = self.cdf(y, v, e)
+            step, error = _halley(q, *found)
+            solved = self.left(error, *found[1:], step) <= self.tolerance
+            y = y - step
+            if float(solved.float().mean()) > 0.9:
+                break
+        return solved, y
 
     def bracket(self, q: Tensor) -> tuple[Tensor, ...]:
         """A place to start from, the bracket around the quantile and its length."""
@@ -152,7 +171,7 @@ class _Columns:
         start = torch.minimum(torch.maximum(torch.addcmul(self.mean, self.variance.sqrt(), z), low), high)
         return start, low, high, high - low
 
-    def halley(
+    def safely(
         self, q: Tensor, y: Tensor, low: Tensor, high: Tensor, before: Tensor, *, steps: int = 3
     ) -> tuple[Tensor, ...]:
         """A few steps that cannot fail: half of the bracket where one would leave it or not halve the last one.
@@ -161,15 +180,16 @@ class _Columns:
         """
         v, e = torch.empty_like(self.mu), torch.empty_like(self.mu)
         for _ in range(steps):
-            step, error, left = self.step(q, y, v, e)
+            found = self.cdf(y, v, e)
+            step, error = _halley(q, *found)
             low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
             halley = y - step
             inside = (halley > low) & (halley < high) & (step.abs() < 0.5 * before)
             exact = error.abs() <= self.tolerance  # a step from here may leave the bracket by a rounding error
             following = torch.where(exact, y, torch.where(inside, halley, 0.5 * (low + high)))
             y, before = following, (following - y).abs()
-        tiny = high - low <= self.tolerance * (1 + y.abs())
-        return exact | (inside & (left <= self.tolerance)) | tiny, y, low, high, before
+        solved = inside & (self.left(error, *found[1:], step) <= self.tolerance)
+        return exact | solved | (high - low <= self.tolerance * (1 + y.abs())), y, low, high, before
 
     def mode(self) -> tuple[Tensor, Tensor]:
         """The first steps of the ascent; as :meth:`ascend` returns."""
