@@ -135,9 +135,9 @@ def main() -> None:
     lines = default | {
         "train on BOSS, `--quick`, wall seconds": f"{found['train_quick_s']:.0f}",
         "magnitudes to mixture parameters, torch, objects per core-second": f"{found['rate_torch']:,.0f}",
-        "the same, both cores, objects per second": f"{found['rate_torch_all']:,.0f}",
+        "the same, all cores, objects per second": f"{found['rate_torch_all']:,.0f}",
         "magnitudes to mixture parameters, onnxruntime, objects per core-second": f"{found['rate_onnx']:,.0f}",
-        "onnxruntime, both cores, objects per second": f"{found['rate_onnx_all']:,.0f}",
+        "onnxruntime, all cores, objects per second": f"{found['rate_onnx_all']:,.0f}",
         "Parquet to Parquet, onnxruntime, all cores": f"{stream['rate']:,.0f} rows per second",
         "processor time of that": f"{1e6 * stream['cpu_seconds'] / stream['rows']:.2f} microseconds per row",
         "peak memory of that": f"{stream['peak_mb']:,.0f} MB",
