@@ -104,8 +104,7 @@ class _Columns:
 
     @functools.cached_property
     def variance(self) -> Tensor:
-        offset = self.mu - self.mean
-        return (offset * offset).addcmul_(self.sigma, self.sigma).mul_(self.w).sum(0)
+        return (self.w * (self.sigma**2 + (self.mu - self.mean) ** 2)).sum(0)
 
     @functools.cached_property
     def scale(self) -> Tensor:
@@ -152,16 +151,13 @@ class _Columns:
         return solved.logical_or_(endless).logical_or_(nothing), y
 
     def freely(self, q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One or two of Halley's steps from y; whether they have led to the level, and where they have led."""
+        """Two of Halley's steps from y; whether they have led to the level, and where they have led."""
         v, e = torch.empty_like(self.mu), torch.empty_like(self.mu)
         for _ in range(2):
             found = self.cdf(y, v, e)
             step, error = _halley(q, *found)
-            solved = self.left(error, *found[1:], step) <= self.tolerance
             y = y - step
-            if float(solved.float().mean()) > 0.9:
-                break
-        return solved, y
+        return self.left(error, *found[1:], step) <= self.tolerance, y
 
     def bracket(self, q: Tensor) -> tuple[Tensor, ...]:
         """A place to start from, the bracket around the quantile and its length."""
