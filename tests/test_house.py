@@ -24,7 +24,6 @@ WRITES_PICKLE = {"photoz/rail.py"}  # RAIL keeps its models so; what goes in is 
 TESTED_ELSEWHERE = {
     "core/devices.py": "tests/core/test_fit.py",
     "core/errors.py": "tests/core/test_store.py",  # names alone; every test of an error uses them
-    "core/files.py": "tests/core/test_store.py",
     "core/flow.py": "tests/core/test_heads.py",
     "core/nets/mlp.py": "tests/core/test_nets.py",
     "core/optional.py": "tests/core/test_distributed.py",

@@ -190,6 +190,14 @@ def test_log_prob_far_in_the_tail_does_not_underflow():
     assert float(value) == pytest.approx(stats.norm.logpdf(1e4), rel=1e-6)
 
 
+def test_moments_can_be_differentiated():
+    w, m, s = (t.clone().requires_grad_() for t in (torch.zeros(3, 2), torch.randn(3, 2), torch.ones(3, 2)))
+    d = GaussianMixture(w, m, s)
+    (d.mean + d.variance).sum().backward()
+    torch.testing.assert_close(s.grad, torch.ones(3, 2))  # 2 w sigma
+    assert all(bool(t.grad.isfinite().all()) for t in (w, m))
+
+
 def test_log_weights_need_no_normalisation():
     a, b = mixture("redshifts"), mixture("redshifts")
     shifted = GaussianMixture(b.log_weights + 7.0, b.means, b.stds)

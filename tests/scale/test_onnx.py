@@ -66,11 +66,15 @@ def test_export_says_what_torch_says(exported, name):
     assert runtime.card == {"name": name}
 
 
-def test_any_number_of_rows(exported):
+@pytest.mark.parametrize("block", [4096, 100, 257])
+def test_any_number_of_rows(exported, monkeypatch, block):
     runtime, x = OnnxMixture(exported / "mixture.onnx"), inputs()
     whole = runtime(x.numpy())
-    for n in (0, 1, 2, 100):
-        np.testing.assert_allclose(runtime(x[:n].numpy()), whole[:n], atol=1e-6)
+    monkeypatch.setattr(exporter, "BLOCK", block)
+    for n in (0, 1, 2, 100, 257):
+        found = runtime(x[:n].numpy())
+        assert found.shape == (n, 9)
+        np.testing.assert_allclose(found, whole[:n], atol=1e-6)
 
 
 def test_export_does_not_change_the_model(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,12 @@ def double(batch) -> pa.Table:
 
 def run(target, function=double, batches=source, job=None, **options) -> int:
     return stream_parquet(batches, function, target, job=job or {"model": "a"}, progress=False, **options)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 90
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def check(target, total: int = ROWS) -> None:
@@ -94,27 +101,81 @@ def test_what_another_job_left_is_discarded(tmp_path):
     for job in ({"model": "b"}, {"model": "a", "size": 3}):
         with pytest.raises(DeepfieldError, match="stop"):
             run(target, fails, job=job)
-        assert any(tmp_path.glob(".out.parquet.parts/*.parquet"))
+        assert any(tmp_path.glob(".out.parquet.parts/*.footer"))
         run(target)
         check(target)
 
 
-def test_a_damaged_shard_is_done_again(tmp_path):
-    target = tmp_path / "out.parquet"
+def short_of(path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+def longer(path, more: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(more)
+
+
+DAMAGES = {
+    "damaged footer": lambda parts: (parts / "000003.footer").write_bytes(b"short"),
+    "lost footer": lambda parts: (parts / "000003.footer").unlink(),
+    "lost rows": lambda parts: short_of(parts / "rows", 7000),
+    "all rows lost": lambda parts: (parts / "rows").unlink(),
+    "half a shard more": lambda parts: longer(parts / "rows", b"PAR1" + bytes(5000)),
+    "half a final footer": lambda parts: longer(parts / "rows", b"abc"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_done_again_and_the_file_is_the_same_to_the_byte(tmp_path, damage):
+    target, whole = tmp_path / "out.parquet", tmp_path / "whole" / "out.parquet"
+    run(whole)
 
     def fails(batch):
         if batch[0] == 900:
             raise DeepfieldError("stop")
         return double(batch)
 
-    for damage in (lambda p: p.write_bytes(b"short"), lambda p: p.unlink()):
-        with pytest.raises(DeepfieldError, match="stop"):
-            run(target, fails)
-        shards = sorted(tmp_path.glob(".out.parquet.parts/[0-9]*.parquet"))
-        assert len(shards) > 4
-        damage(shards[3])
+    with pytest.raises(DeepfieldError, match="stop"):
+        run(target, fails, workers=1)
+    parts = tmp_path / ".out.parquet.parts"
+    assert len(list(parts.glob("[0-9]*.footer"))) > 4 and (parts / "rows").stat().st_size > 7000
+    DAMAGES[damage](parts)
+    seen = []
+    run(target, lambda batch: (seen.append(int(batch[0])), double(batch))[1])
+    assert min(seen) == {"damaged footer": 240, "lost footer": 240, "all rows lost": 0}.get(damage, min(seen))
+    assert target.read_bytes() == whole.read_bytes()
+    shutil.rmtree(whole.parent)
+    check(target)
+
+
+def test_two_runs_do_not_write_one_target(tmp_path):
+    target = tmp_path / "out.parquet"
+
+    def function(batch):
+        if batch[0] == 500:
+            with pytest.raises(DeepfieldError, match=rf"out.parquet' is being written .*number {os.getpid()}\)"):
+                run(target)
+        return double(batch)
+
+    run(target, function)
+    check(target)
+
+
+def test_a_run_after_a_killed_one_is_not_locked_out(tmp_path):
+    target, script = tmp_path / "out" / "out.parquet", tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    killed = subprocess.Popen([sys.executable, script, target], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    lock = target.parent / f".{target.name}.parts" / "lock"
+    wait_for(lambda: lock.is_file() and lock.read_text() == str(killed.pid))
+    with pytest.raises(
+        DeepfieldError, match=f"another process .number {killed.pid}.: wait for it, or write to an"
+    ):
         run(target)
-        check(target)
+    killed.kill()
+    killed.wait(timeout=30)
+    run(target)
+    check(target)
 
 
 def test_no_rows_are_an_error(tmp_path):
@@ -207,12 +268,10 @@ def test_kill_9_costs_a_shard_at_most(tmp_path):
     script.write_text(SCRIPT)
     parts = target.parent / f".{target.name}.parts"
     killed = subprocess.Popen([sys.executable, script, target], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 90
-    while len(list(parts.glob("[0-9]*.parquet"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(lambda: len(list(parts.glob("[0-9]*.footer"))) >= 3)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait(timeout=30) == -signal.SIGKILL
-    done = sum(pq.read_metadata(p).num_rows for p in parts.glob("[0-9]*.parquet"))
+    done = sum(pq.read_metadata(p).num_rows for p in parts.glob("[0-9]*.footer"))
     assert 240 <= done < 1000 and not target.exists()
     assert json.loads((parts / "job.json").read_text()) == {"model": "a"}
 

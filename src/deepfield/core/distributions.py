@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from deepfield.core._search import BLOCK, MixtureSearch
+
 _SQRT_2PI = math.sqrt(2 * math.pi)
 
 
@@ -87,17 +89,17 @@ class GaussianMixture(Distribution):
         return self.log_weights.exp()
 
     @functools.cached_property
-    def _columns(self) -> _Columns:
-        return _Columns(self)
+    def _search(self) -> MixtureSearch:
+        k = self.means.shape[-1]
+        return MixtureSearch(*(t.reshape(-1, k) for t in (self.weights, self.means, self.stds)))
 
     @property
     def mean(self) -> Tensor:
-        return (self.weights * self.means).sum(-1)
+        return self._search.mean.reshape(self.batch_shape)
 
     @property
     def variance(self) -> Tensor:
-        offset = self.means - self.mean[..., None]
-        return (self.weights * (self.stds**2 + offset**2)).sum(-1)
+        return self._search.variance.reshape(self.batch_shape)
 
     def _standard(self, y: Tensor) -> Tensor:
         return (y[..., None] - self.means) / self.stds
@@ -118,13 +120,13 @@ class GaussianMixture(Distribution):
             return levels.clone()
         objects = self.batch_shape.numel()
         # Few objects and many levels go together: each search has its price, whatever its length.
-        block = max(1, 32_768 // objects) * objects
-        return torch.cat([self._columns.quantile(q) for q in levels.reshape(-1).split(block)]).reshape(shape)
+        block = max(1, BLOCK // objects) * objects
+        return torch.cat([self._search.quantile(q) for q in levels.reshape(-1).split(block)]).reshape(shape)
 
     @property
     def mode(self) -> Tensor:
         """The highest peak: ascent from the component mean at which the density is highest."""
-        return self._columns.mode().reshape(self.batch_shape)
+        return self._search.mode().reshape(self.batch_shape)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -154,80 +156,6 @@ class GaussianMixture(Distribution):
     def components(self, part: slice | Tensor) -> GaussianMixture:
         """The mixture of some components alone, renormalised."""
         return GaussianMixture(self.log_weights[..., part], self.means[..., part], self.stds[..., part])
-
-
-class _Columns:
-    """Root searches over many mixtures at once. Components come first, so that sums over them run along memory."""
-
-    def __init__(self, mixture: GaussianMixture) -> None:
-        k = mixture.means.shape[-1]
-        self.w, self.mu, self.sigma = (
-            t.reshape(-1, k).T.contiguous() for t in (mixture.weights, mixture.means, mixture.stds)
-        )
-        self.mean = (self.w * self.mu).sum(0)
-        self.std = (self.w * (self.sigma**2 + (self.mu - self.mean) ** 2)).sum(0).sqrt()
-        self.inverse = 1 / self.sigma
-        self.height = self.w * self.inverse
-        # A cdf is a sum of rounded terms: asking more of float32 would only repeat steps.
-        self.tolerance = 4 * torch.finfo(self.w.dtype).eps * (1 if self.w.dtype == torch.float64 else 4)
-
-    def quantile(self, q: Tensor) -> Tensor:
-        """Solve F(y) = q, M levels for each object (M N,): Newton within a bracket, on what is not yet solved."""
-        z = torch.special.ndtri(q)
-        n = len(self.mean)
-        owner = slice(None) if len(q) == n else torch.arange(n, device=q.device).repeat(len(q) // n)
-        mu, sigma, mean, std = (t[..., owner] for t in (self.mu, self.sigma, self.mean, self.std))
-        ends = mu + sigma * z
-        slack = 1e-3 * sigma.amax(0)
-        low, high = ends.amin(0) - slack, ends.amax(0) + slack
-        start = torch.minimum(torch.maximum(mean + std * z, low), high)
-        solved, *state = self._newton(owner, q, start, low, high, high - low)
-        for _ in range(25):
-            # NaN parameters never solve anything and stay NaN.
-            rows = torch.nonzero(~(solved | torch.isnan(state[0])))[:, 0]
-            if not len(rows):
-                break
-            y, low, high, before = (t[rows] for t in state)
-            own = rows if isinstance(owner, slice) else owner[rows]
-            solved[rows], *found = self._newton(own, q[rows], y, low, high, before)
-            for whole, part in zip(state, found):
-                whole[rows] = part
-        return torch.where(torch.isinf(z) & ~torch.isnan(mean), z, state[0])  # levels 0 and 1 lie at infinity
-
-    def _newton(
-        self, rows: slice | Tensor, q: Tensor, y: Tensor, low: Tensor, high: Tensor, before: Tensor, steps: int = 4
-    ) -> tuple[Tensor, ...]:
-        """A few steps: Newton's, or half of the bracket where that would leave it or not halve the last step."""
-        w, mu, inverse, height = (t[:, rows] for t in (self.w, self.mu, self.inverse, self.height))
-        for _ in range(steps):
-            u = (y - mu) * inverse
-            error = 0.5 + 0.5 * (w * torch.erf(u * math.sqrt(0.5))).sum(0) - q
-            density = (height * torch.exp(-0.5 * u * u)).sum(0) / _SQRT_2PI
-            low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
-            step = error / density.clamp_min(torch.finfo(y.dtype).tiny)
-            newton = y - step
-            inside = (newton > low) & (newton < high) & (step.abs() < 0.5 * before)
-            exact = error.abs() <= self.tolerance  # a step from here may leave the bracket by a rounding error
-            following = torch.where(exact, y, torch.where(inside, newton, 0.5 * (low + high)))
-            y, before = following, (following - y).abs()
-        small = self.tolerance * (1 + y.abs())
-        return exact | (inside & (step.abs() <= small)) | (high - low <= small), y, low, high, before
-
-    def mode(self) -> Tensor:
-        """Mean-shift steps (Carreira-Perpinan 2000), Newton's where the density is concave."""
-        height, inverse = self.height, self.inverse
-        starts = torch.stack([(height * torch.exp(-0.5 * ((m - self.mu) * inverse) ** 2)).sum(0) for m in self.mu])
-        y = self.mu.gather(0, starts.argmax(0, keepdim=True))[0]
-        smallest = self.sigma.amin(0)
-        for _ in range(8):
-            u = (y - self.mu) * inverse
-            bell = height * torch.exp(-0.5 * u * u) * inverse
-            slope, weight = -(bell * u).sum(0), (bell * inverse).sum(0)
-            curve = (bell * inverse * (u * u - 1)).sum(0)
-            newton = -slope / curve
-            concave = (curve < 0) & (newton.abs() < smallest)
-            y = y + torch.where(concave, newton, slope / weight)
-        return y
 
 
 class Average(Distribution):

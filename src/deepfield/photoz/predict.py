@@ -20,6 +20,7 @@ from deepfield.core.calibrators import CalibrationError
 from deepfield.core.devices import one_thread
 from deepfield.core.distributions import GaussianMixture
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.heads import GivenMixture
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
 from deepfield.core.table import Table
@@ -235,6 +236,7 @@ def _to_parquet(
     workers: int,
     progress: bool,
 ) -> None:
+    from deepfield.core.prediction_files import KEY, describe
     from deepfield.data.files import header
     from deepfield.scale.stream import stream_parquet
 
@@ -248,10 +250,13 @@ def _to_parquet(
             start += len(table)
 
     job = {"source": os.path.abspath(catalog), "model": identity, "columns": str(columns), **_state(catalog)}
+    # The description is the same for all rows, and with many calibration rows long.
+    nothing = served.predict_raw(torch.full((1, 2 * len(served.bands)), torch.nan), dtype=torch.float32)[0]
+    metadata = {KEY: describe(_native(nothing)[0])}
     with one_thread():  # several batches at once beat several threads on one batch
         stream_parquet(
             batches,
-            lambda batch: _arrow(served, *batch),
+            lambda batch: _arrow(served, *batch).replace_schema_metadata(metadata),
             out,
             job=job,
             total=header(catalog).rows,
@@ -281,28 +286,30 @@ def _arrow(served: PhotozModel, start: int, table: Table) -> pa.Table:
     """The rows of one batch as they stand in the file."""
     import pyarrow as pa
 
-    from deepfield.core.prediction_files import KEY, describe, feature_column
+    from deepfield.core.prediction_files import feature_column
 
     prediction, why = served.predict_raw(served.encode(table), dtype=torch.float32)
     native, rest = _native(prediction)
     arrays: dict[str, Any] = {"object_id": _ids(table, start)}
-    arrays |= {name: pa.array(values) for name, values in columns_of(prediction, served).items()}
+    arrays |= {name: pa.array(values) for name, values in columns_of(native, served).items()}
     arrays["reason"] = pa.DictionaryArray.from_arrays(pa.array(why), pa.array(served.reason_texts))
     arrays["reason_code"] = pa.array(why)
     arrays["features"] = feature_column(native.features.numpy())
     if rest is not None:
         arrays["group"] = pa.array(rest)
-    return pa.table(arrays).replace_schema_metadata({KEY: describe(native)})
+    return pa.table(arrays)
 
 
 def _native(prediction: Prediction) -> tuple[Prediction, NDArray[np.int64] | None]:
     """The prediction as weights, means and widths, where it is a mixture: what other tools understand."""
-    if not isinstance(prediction.distribution(slice(0, 1)), GaussianMixture):
+    given = isinstance(prediction.head, GivenMixture)
+    if given or not isinstance(prediction.distribution(slice(0, 1)), GaussianMixture):
         return prediction, prediction.group
     options: dict[str, Any] = {
         "pit_map": prediction.pit_map,
         "conformal": prediction.conformal,
         "group": prediction.group,
+        "dtype": torch.float32,
     }
     return Prediction.mixture(*_mixture(prediction), **options), prediction.group
 

@@ -22,6 +22,7 @@ from deepfield.core.prediction import Prediction
 from deepfield.core.warp import Warped
 
 CARD = "deepfield"
+BLOCK = 4096  # rows in one call: what lies between the layers then stays in a core's own cache
 
 
 class MixtureParameters(nn.Module):
@@ -131,7 +132,9 @@ class OnnxMixture:
         """Rows (N, F) float32 to mixtures (N, 3K): weights, means, widths."""
         if x.ndim != 2 or x.shape[1] != self.n_inputs:
             raise ModelError(f"this model takes rows of {self.n_inputs} numbers, got an array of shape {x.shape}")
-        return self.session.run(None, {"x": np.ascontiguousarray(x, dtype=np.float32)})[0]
+        rows = np.ascontiguousarray(x, dtype=np.float32)
+        starts = range(0, max(len(rows), 1), BLOCK)
+        return np.concatenate([self.session.run(None, {"x": rows[a : a + BLOCK]})[0] for a in starts])
 
     def predict(self, x: Tensor) -> Prediction:
         """As a :class:`deepfield.core.model.Model` does."""

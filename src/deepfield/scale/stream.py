@@ -1,27 +1,32 @@
 """A function over a catalogue larger than memory: batches in, an ordered Parquet file out, resumable.
 
-Results are kept as numbered shards beside the target until the last is there; a killed run finds them, checks
-that they belong to the same job, and goes on after the last whole one.
+A Parquet file is groups of rows, one after the other, and a footer that says where each begins. Shards of the
+result are written one behind the other into a growing file beside the target, and the footer of each is kept
+apart; the last act writes one footer for all, so that nothing is copied. A killed run finds the shards whose
+footers are whole, checks that they belong to the same job, and goes on behind them.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.core.files import atomic
+from deepfield.core.files import LOCK, atomic, exclusive
+from deepfield.scale._footer import joined, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SHARD = 8  # batches in one shard: what a kill can cost
 
@@ -58,108 +63,147 @@ def stream_parquet(
     -------
     int
         Rows written.
+
+    Raises
+    ------
+    DeepfieldError
+        If there are no rows, or another process is writing the same target.
     """
     target = Path(target)
-    shards = _Shards(target, job)
     workers = workers or os.cpu_count() or 1
-    bar = tqdm(
-        total=total, initial=shards.rows, unit=" rows", unit_scale=True, desc="predict", disable=not progress
-    )
-    with bar, ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[pa.Table]] = deque()
-        source = batches(shards.rows)
-        for batch in source:
-            pending.append(pool.submit(function, batch))
-            # A short queue: batches in flight are what memory holds.
-            if len(pending) > workers + 1:
-                bar.update(shards.add(pending.popleft().result()))
-        while pending:
-            bar.update(shards.add(pending.popleft().result()))
-    return shards.join()
+    with exclusive(target.with_name(f".{target.name}.parts"), f"'{target}'") as folder:
+        shards = _Shards(folder, job)
+        bar = tqdm(
+            total=total, initial=shards.rows, unit=" rows", unit_scale=True, desc="predict", disable=not progress
+        )
+        with bar, ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(workers) as pool:
+            pending: deque[Future[pa.Table]] = deque()
+            for batch in batches(shards.rows):
+                pending.append(pool.submit(function, batch))
+                # A short queue: batches in flight are what memory holds.
+                if len(pending) > workers + 1:
+                    bar.update(shards.add(pending.popleft().result(), writer))
+            while pending:
+                bar.update(shards.add(pending.popleft().result(), writer))
+            shards.flush(writer)
+            shards.flush(writer)  # waits
+        shards.finish(target)
+        return shards.rows
 
 
 class _Shards:
-    """The numbered parts of a target file, in a hidden folder beside it."""
+    """The parts of a target that is not whole yet, in a hidden folder beside it."""
 
-    def __init__(self, target: Path, job: dict[str, Any]) -> None:
-        self.target = target
-        self.folder = target.with_name(f".{target.name}.parts")
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.folder, self.data = folder, folder / "rows"
         self.held: list[pa.Table] = []
-        note = self.folder / "job.json"
-        if self.folder.exists() and not (note.is_file() and note.read_text() == json.dumps(job, sort_keys=True)):
-            shutil.rmtree(self.folder)  # left by another job
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        self.writing: Future[None] | None = None
+        note, text = folder / "job.json", json.dumps(job, sort_keys=True)
+        if not (note.is_file() and note.read_text() == text):
+            self._discard(folder.iterdir())  # left by another job
             with atomic(note) as temporary:
-                temporary.write_text(json.dumps(job, sort_keys=True))
-        self.paths: list[Path] = []
-        self.rows = 0
-        while (rows := self._count(self._path(len(self.paths)))) is not None:
-            self.paths.append(self._path(len(self.paths)))
-            self.rows += rows
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.parquet"
+                temporary.write_text(text)
+        self.data.touch()
+        self.footers = list(self._whole())
+        self._discard(p for p in folder.glob("*.footer") if int(p.stem) >= len(self.footers))
 
     @staticmethod
-    def _count(path: Path) -> int | None:
-        """Rows of a whole shard; None where it is absent or damaged, and the work goes on from there."""
+    def _discard(paths: Iterator[Path]) -> None:
+        for path in paths:
+            if path.name != LOCK:
+                path.unlink()
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.footer"
+
+    def _whole(self) -> Iterator[pq.FileMetaData]:
+        """The footers up to the first that is absent or damaged, or whose rows are: work goes on from there."""
         import pyarrow.parquet as pq
 
-        try:
-            return pq.read_metadata(path).num_rows
-        except (OSError, ValueError):
-            return None
+        size = self.data.stat().st_size
+        length = 0
+        for number in itertools.count():
+            try:
+                footer = pq.read_metadata(self._path(number))
+            except (OSError, ValueError):
+                return
+            length += _length(footer)
+            if length > size:
+                return
+            yield footer
 
-    def add(self, table: pa.Table) -> int:
-        """Keep a table; every SHARD tables go to disk."""
+    @property
+    def rows(self) -> int:
+        return sum(footer.num_rows for footer in self.footers)
+
+    def add(self, table: pa.Table, writer: Executor) -> int:
+        """Keep a table; every SHARD tables go to disk, in a thread of their own."""
         self.held.append(table)
         if len(self.held) >= SHARD:
-            self._flush()
+            self.flush(writer)
         return table.num_rows
 
-    def _flush(self) -> None:
+    def flush(self, writer: Executor) -> None:
+        """Send what is held on its way to disk."""
+        if self.writing:
+            self.writing.result()
+        if self.held:
+            self.writing = writer.submit(self._write, self.held)
+            self.held = []
+
+    def _write(self, tables: list[pa.Table]) -> None:
         import pyarrow as pa
-
-        if not self.held:
-            return
-        path = self._path(len(self.paths))
-        table = pa.concat_tables(self.held)
-        with atomic(path) as temporary:
-            _write(table, temporary)
-        self.held.clear()
-        self.paths.append(path)
-        self.rows += table.num_rows
-
-    def join(self) -> int:
-        """The shards as one file; one shard becomes the file itself."""
         import pyarrow.parquet as pq
 
-        self._flush()
-        if not self.paths:
+        table = pa.concat_tables(tables)
+        if self.footers:
+            table = table.replace_schema_metadata(None)  # it is in the first footer
+        made: list[pq.FileMetaData] = []
+        with self.data.open("r+b") as file:
+            file.seek(self._starts()[-1])
+            file.truncate()
+            # Floats of network origin do not compress; writing them plain is several times faster.
+            with pq.ParquetWriter(
+                file,
+                table.schema,
+                compression="NONE",
+                use_dictionary=False,
+                write_statistics=False,
+                metadata_collector=made,
+            ) as shard:
+                shard.write_table(table, row_group_size=max(1, table.num_rows))
+            file.flush()
+            os.fsync(file.fileno())
+        with atomic(self._path(len(self.footers))) as temporary:
+            made[0].write_metadata_file(temporary)
+        self.footers.append(made[0])
+
+    def _starts(self) -> list[int]:
+        """Where in the file each shard begins, and the next one would."""
+        return list(itertools.accumulate(map(_length, self.footers), initial=0))
+
+    def finish(self, target: Path) -> None:
+        """One footer for all shards makes them the file that was asked for."""
+        import pyarrow.parquet as pq
+
+        if not self.footers:
             shutil.rmtree(self.folder)
             raise DeepfieldError("the catalogue has no rows")
-        if len(self.paths) == 1:
-            os.replace(self.paths[0], self.target)
-        else:
-            with (
-                atomic(self.target) as temporary,
-                pq.ParquetWriter(
-                    temporary,
-                    pq.read_schema(self.paths[0]),
-                    compression="NONE",
-                    use_dictionary=False,
-                    write_statistics=False,
-                ) as writer,
-            ):
-                for path in self.paths:
-                    writer.write_table(pq.read_table(path, memory_map=True))
+        *starts, end = self._starts()
+        footer = joined([(read(self._path(number)), start) for number, start in enumerate(starts)])
+        with self.data.open("r+b") as file:
+            file.seek(end)
+            file.truncate()
+            file.write(footer)
+            file.flush()
+            os.fsync(file.fileno())
+        assert pq.read_metadata(self.data).num_rows == self.rows
+        os.replace(self.data, target)
         shutil.rmtree(self.folder)
-        return self.rows
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    """Floats of network origin do not compress; writing them plain is several times faster."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="NONE", use_dictionary=False, write_statistics=False)
+def _length(footer: pq.FileMetaData) -> int:
+    """Bytes of a shard without its footer."""
+    group = footer.row_group(footer.num_row_groups - 1)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return max((c.dictionary_page_offset or c.data_page_offset) + c.total_compressed_size for c in columns)
