@@ -280,7 +280,7 @@ class Average(Distribution):
 
 
 def average(parts: Sequence[Distribution]) -> Distribution:
-    """The mean of densities, closed where the family is (Gaussian mixtures, classes).
+    """The mean of densities, closed where the family is (Gaussian mixtures, classes, votes).
 
     Examples
     --------
@@ -290,6 +290,8 @@ def average(parts: Sequence[Distribution]) -> Distribution:
     """
     if len(parts) == 1:
         return parts[0]
+    if all(hasattr(p, "average_with") for p in parts):
+        return parts[0].average_with(parts[1:])  # type: ignore[attr-defined]
     if all(isinstance(p, GaussianMixture) for p in parts):
         stacked = [torch.cat([getattr(p, name) for p in parts], -1) for name in ("log_weights", "means", "stds")]
         return GaussianMixture(*stacked)
