@@ -59,8 +59,8 @@ class Groups:
         plain = isinstance(sizes, list | tuple) and all(isinstance(s, int) and s >= 2 for s in sizes)
         if not plain or not 2 <= sum(sizes) <= _MOST_ANSWERS:
             raise ModelError(
-                f"groups are the numbers of answers of each question, two or more each and at most {_MOST_ANSWERS} "
-                f"together, not {sizes!r:.80}"
+                f"groups are the numbers of answers of each question, two or more each and at most "
+                f"{_MOST_ANSWERS} together, not {sizes!r:.80}"
             )
         self.sizes = tuple(sizes)
         self.answers, self.count = sum(sizes), len(sizes)
