@@ -123,6 +123,20 @@ def test_absent_and_unknown_questions():
         read_votes(Table({"class_a": ["x"], "class_b": ["y"]}), classes(["a", "b"]))
 
 
+def test_questions_that_an_unknown_number_reached_are_left_out():
+    t = tree("gz2")
+    table = Table({f"{t.questions[0].hart}_{a.hart}_debiased": [0.3] for a in t.questions[0].answers})
+    for a in t.questions[3].answers:
+        table[f"{t.questions[3].hart}_{a.hart}_debiased"] = [0.5]
+    found = read_votes(table, t, voters=30)
+    assert found.notes[-1] == "question has-spiral-arms is left out where it is not known how many reached it"
+    assert found.votes[0].sum() == pytest.approx(30)
+    for a in t.questions[3].answers:
+        table[f"{t.questions[3].hart}_{a.hart}_count"] = [4]
+    found = read_votes(table, t, kind="debiased", voters=30)
+    assert found.votes[0].sum() == pytest.approx(38) and len(found.notes) == len(t.questions) - 2
+
+
 def test_every_catalogues_name_has_its_plain_one():
     t = tree("gz2")
     for form in (

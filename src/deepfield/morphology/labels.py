@@ -115,10 +115,13 @@ def read_votes(
         bad = ~empty & ~(np.isfinite(given) & (given >= 0)).all(1)
         values[:, part] = np.where((empty | bad)[:, None], 0.0, given)
         faults.append(np.where(bad, f"votes for {tree.questions[i].name} are negative or not finite", ""))
-    votes = values if found.kind in ("count", "weight") else _from_fractions(table, tree, found, values, voters)
+    votes, notes = values, list(found.notes)
+    if found.kind not in ("count", "weight"):
+        votes, more = _from_fractions(table, tree, found, values, voters)
+        notes += more
     reasons = np.array([_first(row) for row in zip(*faults)], dtype=np.str_)
     nothing = (votes.sum(1) == 0) & (reasons == "")
-    return Labels(tree, votes, np.where(nothing, _NO_VOTES, reasons), found.form, found.kind, found.notes)
+    return Labels(tree, votes, np.where(nothing, _NO_VOTES, reasons), found.form, found.kind, tuple(notes))
 
 
 def _first(faults: Sequence[str]) -> str:
@@ -201,16 +204,22 @@ def _totals(tree: Tree, form: str, columns: dict[int, list[str]], there: set[str
     return found
 
 
-def _from_fractions(table: Table, tree: Tree, found: _Found, values: Array, voters: float) -> Array:
-    """Fractions, or the challenge's probabilities down the tree, as votes."""
+def _from_fractions(
+    table: Table, tree: Tree, found: _Found, values: Array, voters: float
+) -> tuple[Array, list[str]]:
+    """Fractions, or the challenge's probabilities down the tree, as votes; and what had to be left out."""
     total = tree.voters(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         fractions = np.nan_to_num(values / total[:, tree.owner])
-    asked = voters * tree.reached(fractions)
+    passed = fractions.copy()
+    passed[:, [i not in found.columns for i in tree.owner]] = np.nan  # nobody knows how many went through these
+    asked = voters * tree.reached(passed)
     for i, names in found.totals.items():
         counted = np.sum([np.nan_to_num(table.column(name)) for name in names], axis=0)
         asked[:, i] = np.maximum(counted, 0)
-    return fractions * asked[:, tree.owner]
+    unknown = [tree.questions[i].name for i in found.columns if np.isnan(asked[:, i]).any()]
+    notes = [f"question {name} is left out where it is not known how many reached it" for name in unknown]
+    return fractions * np.nan_to_num(asked)[:, tree.owner], notes
 
 
 def rename(name: str, tree: Tree) -> str:
