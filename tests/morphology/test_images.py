@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 import torch
 
+from deepfield.core.batches import Batches
 from deepfield.core.errors import DeepfieldError, ModelError, TableError
+from deepfield.core.fit import FitConfig, fit
+from deepfield.core.model import Model
 from deepfield.core.table import Table
+from deepfield.core.votes import DirichletMultinomial, Votes
 from deepfield.morphology.images import Frame, Images, _overlap
+from deepfield.morphology.labels import read_votes
+from deepfield.morphology.read import read
+from deepfield.morphology.simulate import simulate
 from deepfield.morphology.sources import Arrays, BrokenImage, Source
+from deepfield.morphology.stretch import Stretch
 
 
 class Counting(Source):
@@ -167,6 +175,36 @@ def test_bytes_among_floats_are_flagged():
 
     some = Images(Mixed(2), Table({"id": [0, 1]}), bands=("a",), frame=Frame(1, 4))
     assert some.load()[1].tolist() == ["", "the pixels are uint8, those of other images float32"]
+
+
+def test_a_net_learns_votes_from_raw_pixels_that_stream():
+    s = simulate(500, seed=0, size=32)
+    images = read(s.images, catalog=s.table, bands=s.survey.bands, pixel_scale=s.survey.pixel)
+    votes = read_votes(images.table, s.tree)
+    assert np.array_equal(votes.votes, s.votes)
+    first, second = images[:400], images[400:]
+    y = torch.from_numpy(votes.votes).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = Votes(s.tree.groups)
+        net = torch.nn.Sequential(
+            Stretch(3, "asinh").fit(first.load()[0], pixel_scale=images.meta["pixel_scale"]),
+            torch.nn.Conv2d(3, 12, 5, stride=2), torch.nn.SiLU(), torch.nn.Conv2d(12, 16, 5, stride=2),
+            torch.nn.SiLU(), torch.nn.AdaptiveAvgPool2d(3), torch.nn.Flatten(),
+            torch.nn.Linear(144, head.n_features),
+        )  # fmt: skip
+        head.fit_target(y[:400])
+        model = Model(net, head)
+    recipe = FitConfig(epochs=12, learning_rate=1e-2, average=0.9, device="cpu")
+    held_out = second.batches(y[400:], size=100, seed=None)
+    learnt = fit(model, first.batches(y[:400], size=40, seed=1), held_out, recipe, progress=False)
+    blind = Model(torch.nn.Linear(1, head.n_features), Votes(s.tree.groups).fit_target(y[:400]))
+    zero = torch.zeros(500, 1)
+    seen, unseen = Batches(zero[:400], y[:400], size=40, seed=1), Batches(zero[400:], y[400:], size=100, seed=None)
+    constant = fit(blind, seen, unseen, recipe, progress=False)
+    truth = DirichletMultinomial(torch.from_numpy(s.concentrations[400:]), s.tree.groups)
+    best = -float(truth.log_prob(y[400:].double()).mean())
+    assert best < min(learnt.validation) < min(constant.validation) - 1  # nats per galaxy
 
 
 def test_settings_that_make_no_sense():

@@ -71,8 +71,8 @@ def test_broken_bytes_are_told(data, said):
 
 
 def test_a_picture_of_absurd_size_is_not_decoded(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BrokenImage, match="exceeds limit of"):
+    monkeypatch.setattr(sources, "_MOST_PIXELS", 100)
+    with pytest.raises(BrokenImage, match="16 x 16 pixels are no cutout"):
         decode(encoded(0))
 
 

@@ -23,8 +23,11 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.optional import require
 
 _MOST_BANDS = 16
+_MOST_PIXELS = 2**26  # a small file may claim to be a huge picture
 _GROUPS_KEPT = 4
 _IN_MEMORY = 2**29  # bytes of encoded images that are read at once
+
+_QUIET = threading.Lock()  # warnings are switched off for the whole process, so by one thread at a time
 
 
 class BrokenImage(DeepfieldError):
@@ -69,14 +72,13 @@ def decode(data: bytes) -> NDArray[Any]:
         return _decode_fits(io.BytesIO(data))
     pillow = require("PIL.Image", extra="morphology")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(io.BytesIO(data)) as image:
-                if image.mode in ("P", "RGBA", "PA"):
-                    image = image.convert("RGB")
-                elif image.mode in ("1", "LA"):
-                    image = image.convert("L")
-                pixels = np.asarray(image)
+        with pillow.open(io.BytesIO(data)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise BrokenImage(f"{image.width} x {image.height} pixels are no cutout")
+            plain = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "1": "L", "LA": "L"}.get(image.mode)
+            pixels = np.asarray(image if plain is None else image.convert(plain))
+    except BrokenImage:
+        raise
     except Exception as error:
         raise BrokenImage(f"not an image, or cut off ({_line(error)})") from None
     return channels_first(pixels)
@@ -105,7 +107,7 @@ def _decode_fits(file: Any) -> NDArray[Any]:
     from astropy.io import fits
 
     try:
-        with warnings.catch_warnings():
+        with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(file, memmap=False) as hdus:
                 pixels = next((h.data for h in hdus if h.is_image and h.data is not None), None)
