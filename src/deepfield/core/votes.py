@@ -239,7 +239,7 @@ class DirichletMultinomial(Distribution):
 
     @torch.no_grad()
     def sample_fractions(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Fractions drawn from the posterior, (*sample_shape, ..., A)."""
+        """Fractions drawn from the posterior, of shape ``(*sample_shape, ..., A)``."""
         shape = (*sample_shape, *self.stack.shape[1:])
         pick = torch.randint(len(self.stack), (1, *shape[:-1], 1), device=self.stack.device)
         wide = self.stack.reshape(len(self.stack), *[1] * len(sample_shape), *self.stack.shape[1:])
@@ -249,7 +249,7 @@ class DirichletMultinomial(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = (), voters: int | Tensor = 1) -> Tensor:
-        """Votes (*sample_shape, ..., A) of so many voters: a number, or one for each question (..., Q)."""
+        """Votes, ``(*sample_shape, ..., A)``, of so many voters: a number, or one for each question (..., Q)."""
         f = self.sample_fractions(sample_shape).double()
         q = self.groups.count
         asked = torch.as_tensor(voters, device=f.device).expand(*f.shape[:-1], q)

@@ -276,7 +276,7 @@ class Images:
 
 @dataclass
 class ImageBatches:
-    """Shuffled minibatches (images, *targets) that are decoded while the last ones are used.
+    """Shuffled minibatches ``(images, *targets)`` that are decoded while the last ones are used.
 
     As :class:`deepfield.core.batches.Batches`: the order depends on seed and epoch alone, processes take their
     shares, None keeps the order. Broken images are left out, so that a batch may be smaller. Images in blocks (a
