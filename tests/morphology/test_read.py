@@ -145,6 +145,42 @@ def test_cutouts_of_a_mosaic_in_two_bands(tmp_path):
         cutouts({}, catalog, size=9)
 
 
+def damaged(content, rng):
+    data = bytearray(content)
+    if rng.uniform() < 0.3:
+        return bytes(data[: rng.integers(4, len(data))])
+    for _ in range(5):
+        data[rng.integers(0, min(len(data), 6000))] = rng.integers(0, 256)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "hdf5", "npz"])
+def test_damage_anywhere_is_an_error_or_flagged_rows(tmp_path, ending):
+    path, pixels = (
+        tmp_path / f"a.{ending}",
+        np.arange(30)[:, None, None, None] * np.ones((30, 3, 8, 8), np.float32),
+    )
+    if ending == "parquet":
+        rows = pa.array([png(i, 8) for i in range(30)], pa.binary())
+        pq.write_table(pa.table({"jpeg": rows, "label": range(30)}), path, row_group_size=10)
+    elif ending == "hdf5":
+        with h5py.File(path, "w") as file:
+            file["images"], file["label"] = pixels, np.arange(30)
+    else:
+        np.savez(path, images=pixels, label=np.arange(30))
+    assert (read(path).reasons() == "").all()
+    rng, content, refused = np.random.default_rng(0), path.read_bytes(), 0
+    for _ in range(25):
+        path.write_bytes(damaged(content, rng))
+        try:
+            reasons = read(path).reasons()
+            assert len(reasons) <= 30
+        except DeepfieldError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 3
+
+
 def test_what_is_not_there(tmp_path):
     with pytest.raises(TableError, match="there is no file"):
         read(tmp_path / "absent.parquet")

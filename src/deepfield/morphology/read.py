@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,8 @@ def _file(place: Path, catalog: Any, column: Any, shape: Any) -> tuple[Source, T
 
 
 def _npz(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:
+    if not zipfile.is_zipfile(place):
+        raise TableError(f"'{place}' is no .npz, or is cut off")
     try:
         with np.load(place, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -278,7 +281,9 @@ def _hdf5(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:
                 for n, form in found.items()
                 if n != name and form == found[name][:1]
             }
-    except OSError as error:
+    except TableError:
+        raise
+    except Exception as error:
         raise TableError(f"cannot read '{place}': {error}") from error
     return Arrays(path=str(place), name=name), _fitting(catalog, found[name][0], Table(others))
 

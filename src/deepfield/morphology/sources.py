@@ -148,7 +148,7 @@ class Arrays(Source):
     def load(self, row: int) -> NDArray[Any]:
         try:
             pixels = np.asarray(self.array[row])
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
         if pixels.dtype.kind == "V" or pixels.dtype == object:
             return decode(bytes(pixels.tolist() if pixels.dtype.kind == "V" else pixels.item()))
