@@ -60,6 +60,15 @@ def test_parquet_of_fluxes(tmp_path):
         read(path)
 
 
+def test_a_folder_of_parquet_files_is_one_set(tmp_path):
+    for k in range(3):
+        rows = pa.array([png(10 * k + i) for i in range(4)], pa.binary())
+        pq.write_table(pa.table({"jpeg": rows, "label": [k] * 4}), tmp_path / f"{k}.parquet", row_group_size=3)
+    images = read(tmp_path)
+    assert first_pixels(images)[0] == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert images.table["label"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
 def test_hdf5_with_its_catalogue(tmp_path):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["images"] = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 8, 8, 3), np.uint8)

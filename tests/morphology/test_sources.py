@@ -124,17 +124,17 @@ def test_parquet_by_row_groups(tmp_path, monkeypatch):
     path = str(tmp_path / "a.parquet")
     write_parquet(path)
     for column in ("jpeg", "image"):
-        source = ParquetColumn(path, column)
+        source = ParquetColumn([path], column)
         assert len(source) == 40 and source.blocks is None
         assert np.array_equal(source.load(23), decode(encoded(23)))
     numbers = np.arange(5.0, 32).reshape(3, 3, 3)
-    assert np.array_equal(ParquetColumn(path, "flux").load(5), numbers)
-    assert np.array_equal(ParquetColumn(path, "nested").load(5), numbers)
-    assert ParquetColumn(path, "flux", (3, 9, 1)).load(5).shape == (3, 9, 1)
+    assert np.array_equal(ParquetColumn([path], "flux").load(5), numbers)
+    assert np.array_equal(ParquetColumn([path], "nested").load(5), numbers)
+    assert ParquetColumn([path], "flux", (3, 9, 1)).load(5).shape == (3, 9, 1)
     with pytest.raises(BrokenImage, match=r"a list of 27 is no image of shape \(2, 5, 5\)"):
-        ParquetColumn(path, "flux", (2, 5, 5)).load(5)
+        ParquetColumn([path], "flux", (2, 5, 5)).load(5)
     monkeypatch.setattr(sources, "_IN_MEMORY", 10)
-    large = ParquetColumn(path, "jpeg")
+    large = ParquetColumn([path], "jpeg")
     assert large.blocks == ((0, 10), (10, 20), (20, 30), (30, 40))
     for row in (0, 39, 10, 9, 25):
         assert np.array_equal(large.load(row), decode(encoded(row)))

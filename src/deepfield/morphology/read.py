@@ -44,9 +44,9 @@ def read(
     Parameters
     ----------
     images
-        A Parquet or HDF5 file with encoded (JPEG, PNG, FITS) or float images, an ``.npz``; a folder of JPEG, PNG
-        or FITS files; a table with a column of images, or an array (N, H, W), (N, B, H, W) or (N, H, W, B); or
-        the name of a registered data set of images.
+        A Parquet or HDF5 file with encoded (JPEG, PNG, FITS) or float images, a folder of such Parquet files, an
+        ``.npz``; a folder of JPEG, PNG or FITS files; a table with a column of images, or an array (N, H, W),
+        (N, B, H, W) or (N, H, W, B); or the name of a registered data set of images.
     catalog
         A table, or the file of one, with a row for each image: of the file names or identifiers of a
         folder (its rows then decide which images there are), or in the order of the images of an array.
@@ -193,7 +193,7 @@ def _open(images: Any, catalog: Any, column: Any, shape: Any) -> tuple[Source, T
         place = Path(images)
         if not place.exists() and "/" not in str(images) and not place.suffix:
             return _registered(str(images), catalog, column)
-        if place.is_dir() and not any(place.glob("*.parquet")):
+        if place.is_dir() and not _parts(place):
             return _folder(place, catalog, column)
         return _file(place, catalog, column, shape)
     table = _table(images)
@@ -240,16 +240,23 @@ def _file(place: Path, catalog: Any, column: Any, shape: Any) -> tuple[Source, T
     if place.suffix == ".npz":
         return _npz(place, catalog, column)
     kind = files.file_format(place)
-    if kind == "Parquet" and place.is_file():
+    if kind == "Parquet":
         names = files.header(place).names
         name = _image_column([n.split(".")[0] for n in names], column, f"'{place}'")
-        parquet = ParquetColumn(str(place), name, shape)
+        parquet = ParquetColumn(_parts(place), name, shape)
         others = [n for n in names if n != name and not n.startswith(f"{name}.")]
         return parquet, _fitting(catalog, len(parquet), files.read(place, others) if others else None)
     if kind == "HDF5":
         return _hdf5(place, catalog, column)
     # Any other table holds names of files, relative to its own folder.
     return _listed(place.parent, files.read(place), column)
+
+
+def _parts(place: Path) -> list[str]:
+    """The Parquet files of a folder, in the order in which a catalogue of them is read; or the file itself."""
+    from deepfield.data._arrow import parts
+
+    return [str(p) for p in parts(place)] if place.is_dir() else [str(place)]
 
 
 def _npz(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:

@@ -174,19 +174,21 @@ class Encoded(Source):
 
 
 class ParquetColumn(Source):
-    """A column of a Parquet file: encoded images (binary, or a struct with ``bytes``) or lists of numbers.
+    """A column of Parquet files: encoded images (binary, or a struct with ``bytes``) or lists of numbers.
 
-    Small columns are read at once; of large ones a few row groups are kept.
+    Small files are read at once; of large ones a few row groups are kept.
     """
 
-    def __init__(self, path: str, column: str, shape: tuple[int, ...] | None = None) -> None:
+    def __init__(self, paths: Sequence[str], column: str, shape: tuple[int, ...] | None = None) -> None:
         import pyarrow.parquet as pq
 
-        self.path, self.column, self.shape = path, column, shape
-        meta = pq.ParquetFile(path).metadata
-        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        self.column, self.shape = column, shape
+        metas = [(path, pq.ParquetFile(path).metadata) for path in paths]
+        groups = [(path, meta, i) for path, meta in metas for i in range(meta.num_row_groups)]
+        self._places = [(path, i) for path, _, i in groups]
+        sizes = [meta.row_group(i).num_rows for _, meta, i in groups]
         self._ends = np.cumsum(sizes)
-        total = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        total = sum(meta.row_group(i).total_byte_size for _, meta, i in groups)
         starts = [0, *self._ends[:-1].tolist()]
         self.blocks = None if total <= _IN_MEMORY else tuple(zip(starts, self._ends.tolist()))
         self._most = len(sizes) if self.blocks is None else _GROUPS_KEPT
@@ -213,7 +215,8 @@ class ParquetColumn(Source):
         with self._lock:
             if index not in self._groups:
                 try:
-                    table = pq.ParquetFile(self.path).read_row_group(index, columns=[self.column])
+                    path, group = self._places[index]
+                    table = pq.ParquetFile(path).read_row_group(group, columns=[self.column])
                 except (OSError, pa.ArrowException) as error:
                     raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
                 self._groups[index] = table.column(0).combine_chunks()
