@@ -173,9 +173,7 @@ def _texts() -> list[Path]:
     kinds = {".py", ".md", ".rst", ".toml", ".json", ".html", ".css", ".yaml", ".yml", ".cff", ".txt", ".cfg", ""}
     folders = ("src", "tests", "benchmarks", "docs", "examples", ".ci")
     inside = [p for f in folders if (ROOT / f).exists() for p in (ROOT / f).rglob("*") if p.is_file()]
-    top = [
-        p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"
-    ]  # a file where the checkout is a worktree
+    top = [p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"]  # a file in a git worktree
     skip = ("__pycache__", "_build", ".egg-info", "api")
     return [
         p for p in [*inside, *top] if p.suffix in kinds and not any(s in str(p.relative_to(ROOT)) for s in skip)

@@ -246,6 +246,8 @@ def test_average_of_classes_is_of_probabilities():
     logits = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, -1.0]])
     mean = torch.stack([torch.softmax(v, -1) for v in logits]).mean(0)
     torch.testing.assert_close(average([torch.distributions.Categorical(logits=v) for v in logits]).probs, mean)
+    broken = [torch.distributions.Categorical(logits=v * torch.nan, validate_args=False) for v in logits]
+    assert bool(average(broken).probs.isnan().all())  # not served, and no reason to refuse the others
     yes = average([torch.distributions.Bernoulli(probs=torch.tensor([p])) for p in (0.2, 0.6)])
     assert float(yes.probs) == pytest.approx(0.4)
 

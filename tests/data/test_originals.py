@@ -1,11 +1,15 @@
 """The readers of originals, on small files in the same formats."""
 
+import gzip
+import json
+
 import h5py
 import numpy as np
 import pytest
 
 from deepfield.core.errors import TableError
 from deepfield.data import originals
+from deepfield.data.originals import GZ2_FRACTIONS, READERS
 
 MLZ = """#zs u g r i z u-g g-r r-i i-z eg er ei ez eu-g eg-r er-i ei-z
 0.1 20.1 18.2 17.3 16.4 15.5 1.9 0.9 0.9 0.9 0.051 0.012 0.013 0.014 0.015 0.06 0.02 0.02 0.02
@@ -99,3 +103,32 @@ def test_sdss_colors_reads_the_structured_array(tmp_path, kind):
 def test_other_files_are_refused(tmp_path, reader, text, message):
     with pytest.raises(TableError, match=message):
         originals.READERS[reader]([write(tmp_path, "file.txt", text)])
+
+
+def test_galaxy_zoo_2_fractions_plain_and_gzipped(tmp_path):
+    metrics = {name: 0.1 * i for i, name in enumerate(GZ2_FRACTIONS)}
+    rows = [{"objid": 587734948058431657, "classification": "spiral", "metrics": metrics}]
+    plain, packed = tmp_path / "a.json", tmp_path / "a.json.gz"
+    plain.write_text(json.dumps(rows))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    for path in (plain, packed):
+        table = READERS["gz2_fractions"]([path])
+        assert table["id"][0] == 587734948058431657 and table["class"][0] == "spiral"
+        assert table["t02_edgeon_a04_yes_debiased"][0] == pytest.approx(0.3)
+    for damaged in ("[", "[1]", '[{"objid": 1}]'):
+        plain.write_text(damaged)
+        with pytest.raises(TableError, match="no list of galaxies with their fractions"):
+            READERS["gz2_fractions"]([plain])
+
+
+def test_mirabest_from_npz(tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(path, images=np.zeros((3, 5, 5), np.uint8), label=[0, 1, 1], code=[100, 200, 201])
+    table = READERS["mirabest"]([path])
+    assert table["image"].shape == (3, 5, 5) and list(table["label"]) == [0, 1, 1]
+    np.savez(path, label=[0])
+    with pytest.raises(TableError, match="does not hold images, label and code"):
+        READERS["mirabest"]([path])
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(TableError, match="does not hold images"):
+        READERS["mirabest"]([path])

@@ -76,8 +76,11 @@ def test_every_entry_is_complete():
     names = [entry.name for entry in data.list_datasets()]
     assert len(set(names)) == len(names) >= 5
     for entry in data.list_datasets():
-        assert entry.reader in READERS and entry.files and entry.citation and entry.licence
-        assert re.fullmatch("[0-9a-f]{8,40}", entry.commit)
+        assert entry.content in ("photometry", "images", "votes")
+        assert entry.citation and entry.licence and entry.home
+        assert entry.files or entry.content == "images"
+        assert entry.reader in READERS or (not entry.files and entry.compact.path.endswith(".parquet"))
+        assert re.fullmatch("[0-9a-f]{7,40}", entry.commit)
         assert re.fullmatch("[0-9a-f]{64}", entry.compact.sha256)
         assert all(f.url.startswith("https://raw.githubusercontent.com/") for f in entry.files)
         assert all(f"/{entry.commit}/" in f.url for f in entry.files)
@@ -97,6 +100,22 @@ def test_the_local_folder_comes_first(world):
     table = data.load("toy")
     assert len(table) == 5 and table.meta["form"] == "compact" and table.meta["dataset"] == "toy"
     assert table.meta["bands"] == ("u", "g", "r", "i", "z") and not world.fetched
+
+
+def test_an_original_of_many_files_is_not_fetched_one_by_one(world):
+    world.known["toy"] = replace(world.known["toy"], files=())
+    assert not data.available("toy")
+    with pytest.raises(DataError, match="its original is many files at https:"):
+        data.get("toy")
+    place(world)
+    assert len(data.load("toy")) == 5 and not world.fetched
+
+
+def test_images_and_votes_keep_their_own_columns(world):
+    world.known["toy"] = replace(world.known["toy"], content="votes", bands=())
+    place(world)
+    table = data.load("toy")
+    assert table.meta["bands"] == () and "reading" not in table.meta and "mag_u" in table.colnames
 
 
 def test_originals_in_the_local_folder(world):
@@ -182,7 +201,9 @@ def test_the_real_compact_form_is_what_is_registered(name):
     if not at_hand:
         pytest.skip("not at hand")
     entry, table = data.dataset(name), data.load(name)
-    assert len(table) >= entry.compact.rows
+    assert len(table) >= entry.compact.rows and table.meta["bands"] == entry.bands
+    if entry.content != "photometry":
+        return
     assert all(f"mag_{band}" in table.colnames for band in entry.bands)
     assert np.isfinite(table.column("z_spec")).all()
     if table.meta["form"] == "compact":

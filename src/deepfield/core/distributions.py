@@ -208,7 +208,7 @@ class Average(Distribution):
 
 
 def average(parts: Sequence[Distribution]) -> Distribution:
-    """The mean of densities, closed where the family is (Gaussian mixtures, classes).
+    """The mean of densities, closed where the family is (Gaussian mixtures, classes, votes).
 
     Examples
     --------
@@ -218,13 +218,14 @@ def average(parts: Sequence[Distribution]) -> Distribution:
     """
     if len(parts) == 1:
         return parts[0]
+    if all(hasattr(p, "average_with") for p in parts):
+        return parts[0].average_with(parts[1:])  # type: ignore[attr-defined]
     if all(isinstance(p, GaussianMixture) for p in parts):
         stacked = [torch.cat([getattr(p, name) for p in parts], -1) for name in ("log_weights", "means", "stds")]
         return GaussianMixture(*stacked)
-    if all(isinstance(p, torch.distributions.Categorical) for p in parts):
-        return torch.distributions.Categorical(probs=torch.stack([_probs(p) for p in parts]).mean(0))
-    if all(isinstance(p, torch.distributions.Bernoulli) for p in parts):
-        return torch.distributions.Bernoulli(probs=torch.stack([_probs(p) for p in parts]).mean(0))
+    for family in (torch.distributions.Categorical, torch.distributions.Bernoulli):
+        if all(isinstance(p, family) for p in parts):  # a row of NaN is an object that could not be served
+            return family(probs=torch.stack([_probs(p) for p in parts]).mean(0), validate_args=False)
     return Average(parts)
 
 

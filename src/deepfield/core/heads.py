@@ -355,12 +355,14 @@ def build_head(config: dict[str, Any]) -> Head:
     12
     """
     from deepfield.core.flow import Flow
+    from deepfield.core.votes import Votes
     from deepfield.core.warp import Warped
 
     known: dict[str, Any] = {
         c.__name__: c
         for c in (
-            GaussianMixture, Categorical, Bernoulli, GaussianVector, ClassMixture, Flow, GivenMixture, GivenTable
+            GaussianMixture, Categorical, Bernoulli, GaussianVector, ClassMixture, Flow, Votes, GivenMixture,
+            GivenTable,
         )
     }  # fmt: skip
     if not isinstance(config, dict):

@@ -6,6 +6,9 @@ standard column names, sentinels not yet mapped.
 
 from __future__ import annotations
 
+import gzip
+import json
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -98,12 +101,52 @@ def rail(paths: Sequence[Path]) -> Table:
     return _renamed(files.read(paths[0]), names | {"redshift": "z_spec", "id": "id"}, paths[0])
 
 
+GZ2_FRACTIONS = {
+    "smooth_prob": "t01_smooth_or_features_a01_smooth_debiased",
+    "features_prob": "t01_smooth_or_features_a02_features_or_disk_debiased",
+    "artifact_prob": "t01_smooth_or_features_a03_star_or_artifact_debiased",
+    "edgeon_prob": "t02_edgeon_a04_yes_debiased",
+    "spiral_prob": "t04_spiral_a08_spiral_debiased",
+    "nospiral_prob": "t04_spiral_a09_no_spiral_debiased",
+    "odd_prob": "t06_odd_a14_yes_debiased",
+    "disturbed_prob": "t08_odd_feature_a21_disturbed_debiased",
+    "irregular_prob": "t08_odd_feature_a22_irregular_debiased",
+    "merger_prob": "t08_odd_feature_a24_merger_debiased",
+}
+"""Names of the fractions in the JSON, and in the table of Hart et al. (2016) that they were taken from."""
+
+
+def gz2_fractions(paths: Sequence[Path]) -> Table:
+    """Galaxy Zoo 2 fractions as JSON, plain or gzipped: ``objid``, a class, and ``metrics`` by name."""
+    raw = paths[0].read_bytes()
+    try:
+        rows = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+        table = Table({"id": np.array([row["objid"] for row in rows], dtype=np.int64)})
+        table["class"] = [str(row["classification"]) for row in rows]
+        for name, column in GZ2_FRACTIONS.items():
+            table[column] = np.array([row["metrics"][name] for row in rows], dtype=np.float64)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise TableError(f"'{paths[0]}' is no list of galaxies with their fractions: {error}") from error
+    return table
+
+
+def mirabest(paths: Sequence[Path]) -> Table:
+    """MiraBest images gathered in one ``.npz``: ``images`` (N, 150, 150) of bytes, ``label``, ``code``."""
+    try:
+        with np.load(paths[0], allow_pickle=False) as file:
+            return Table({"label": file["label"], "code": file["code"], "image": file["images"]})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TableError(f"'{paths[0]}' does not hold images, label and code: {error}") from error
+
+
 READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mlz": mlz,
     "annz": annz,
     "sdss_colors": sdss_colors,
     "zcosmos": zcosmos,
     "rail": rail,
+    "gz2_fractions": gz2_fractions,
+    "mirabest": mirabest,
 }
 """The readers by the name under which the registry knows them."""
 

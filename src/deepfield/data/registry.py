@@ -3,12 +3,13 @@
 A data set is looked for in the folder that the environment variable ``DEEPFIELD_DATA`` names, then in the
 cache, then fetched from its public address. It comes in one of two forms:
 
-- *compact*: one Parquet file with standard columns, ``<science>/<name>.parquet``. Its sha256 is registered.
-  Where the entry says so it holds a fixed random subset of the rows of the original.
+- *compact*: one file, mostly Parquet with standard columns, ``<science>/<name>.parquet``. Its sha256 is
+  registered. Where the entry says so it holds a fixed random subset of the rows of the original.
 - *original*: the files as published, at a fixed commit. Where their sha256 is registered it is checked.
   Where it is not, the address is pinned by its commit only; then the first download is read, and
   its columns, its number of rows and a sample of its rows must be those of the compact form, before its
-  sha256 is noted beside it and checked from then on.
+  sha256 is noted beside it and checked from then on. An original of thousands of small files is named by its
+  home alone.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Compact:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One registered data set."""
+    """One registered data set; ``content`` is photometry (with standard columns), images or votes."""
 
     name: str
     title: str
@@ -77,6 +78,7 @@ class Dataset:
     compact: Compact
     fingerprint: tuple[str, ...] = ()
     notes: str = ""
+    content: str = "photometry"
 
 
 @functools.cache
@@ -171,9 +173,10 @@ def get(name: str, *, progress: bool = True) -> tuple[Path, ...]:
 
 
 def load(name: str, *, progress: bool = True) -> Table:
-    """Read a data set into the standard table of its science.
+    """Read a data set into the standard table of its science; images and votes keep their own columns.
 
-    ``meta`` holds ``dataset`` (the name), ``form`` (compact or original), ``bands``, ``reading``, ``notes``.
+    ``meta`` holds ``dataset`` (the name), ``form`` (compact or original) and ``bands``; that of photometry
+    ``reading`` and ``notes`` too.
 
     Raises
     ------
@@ -182,9 +185,10 @@ def load(name: str, *, progress: bool = True) -> Table:
     """
     entry = dataset(name)
     paths = get(name, progress=progress)
-    table = _read(entry, paths)
-    mapping = columns.resolve(table.colnames, "standard", bands=entry.bands)
-    result = mapping.apply(table)
+    result = _read(entry, paths)
+    if entry.content == "photometry":
+        result = columns.resolve(result.colnames, "standard", bands=entry.bands).apply(result)
+    result.meta["bands"] = entry.bands
     result.meta.update(dataset=name, form="compact" if _is_compact(entry, paths) else "original")
     return result
 
@@ -221,7 +225,8 @@ def _read(entry: Dataset, paths: Sequence[Path]) -> Table:
     from deepfield.data.originals import READERS
 
     try:
-        return files.read(paths[0]) if _is_compact(entry, paths) else READERS[entry.reader](paths)
+        plain = _is_compact(entry, paths) and paths[0].suffix == ".parquet"
+        return files.read(paths[0]) if plain else READERS[entry.reader](paths)
     except TableError as error:
         raise DataError(f"data set '{entry.name}': {error}") from error
 
@@ -254,7 +259,7 @@ def _local(entry: Dataset) -> tuple[Path, ...]:
     folders = [] if root is None else [root / entry.name, root / entry.science / entry.name]
     for folder in [*folders, cache_folder(entry.name)]:
         paths = tuple(folder / file.name for file in entry.files)
-        if all(path.is_file() for path in paths):
+        if paths and all(path.is_file() for path in paths):
             return paths
     return ()
 
@@ -313,6 +318,11 @@ def _remember(paths: Sequence[Path]) -> None:
 def _fetch(entry: Dataset, progress: bool) -> tuple[Path, ...]:
     import pooch
 
+    if not entry.files:
+        raise DataError(
+            f"data set '{entry.name}' is not at hand and its original is many files at {entry.home} (commit "
+            f"{entry.commit}): set {VARIABLE} to a folder that holds {entry.compact.path}"
+        )
     folder = cache_folder(entry.name)
     pooch.get_logger().setLevel("WARNING")
     paths = []

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepfield.core.calibrators import CalibrationError
 from deepfield.core.errors import DeepfieldError
 from deepfield.trust import metrics
+from deepfield.trust.metrics import Metric
 
 Array = NDArray[np.float64]
 OUTLIER = 0.15
@@ -87,23 +88,6 @@ BEST: dict[str, str | float] = {
     "pit_ks": "min",
     **LEVELS,
 }  # what is good, for tables that compare methods
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number and its bootstrap standard error."""
-
-    value: float
-    error: float
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "-"
-        digits = 4 if not self.error > 0 else min(max(1 - math.floor(math.log10(self.error)), 0), 7)
-        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
 
 @dataclass(frozen=True)

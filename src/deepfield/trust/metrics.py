@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,23 @@ Array = NDArray[np.float64]
 _CHUNK = 8192
 _PROBABILITIES = ndtr(np.linspace(-5, 5, 41))
 _WITHIN = 0.5 - 0.5 * np.cos(np.pi * np.arange(6) / 6)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number and its bootstrap standard error."""
+
+    value: float
+    error: float
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "-"
+        digits = 4 if not self.error > 0 else min(max(1 - math.floor(math.log10(self.error)), 0), 7)
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
 
 def _truths(prediction: Any, y: ArrayLike) -> Array:

@@ -1,0 +1,357 @@
+"""Where images come from, row by row: encoded bytes, arrays, files, cutouts of a mosaic.
+
+A source has a length and ``load(row)``, which gives the raw pixels (B, H, W) or raises :class:`BrokenImage` with
+the reason in words. It is opened where it is used, so that it can be sent to another process.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.optional import require
+
+_MOST_BANDS = 16
+_MOST_PIXELS = 2**26  # a small file may claim to be a huge picture
+_GROUPS_KEPT = 4
+_IN_MEMORY = 2**29  # bytes of encoded images that are read at once
+
+_QUIET = threading.Lock()  # warnings are switched off for the whole process, so by one thread at a time
+
+
+class BrokenImage(DeepfieldError):
+    """An image that cannot be used, and why; its row is flagged and the others are served."""
+
+
+class Source:
+    """What :class:`~deepfield.morphology.images.Images` asks of its images.
+
+    ``blocks`` are rows that are cheap to read together (start, stop), or None where any order is cheap.
+    """
+
+    blocks: tuple[tuple[int, int], ...] | None = None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, row: int) -> NDArray[Any]:
+        """Raw pixels (B, H, W) of a row; BrokenImage says why there are none."""
+        raise NotImplementedError
+
+
+def decode(data: bytes) -> NDArray[Any]:
+    """Pixels (B, H, W) of an encoded image: JPEG, PNG and what else Pillow reads, or FITS.
+
+    Raises
+    ------
+    BrokenImage
+        If the bytes are none, or cut off.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (8, 4)).save(file, "PNG")
+    >>> decode(file.getvalue()).shape
+    (3, 4, 8)
+    """
+    if not data:
+        raise BrokenImage("there are no bytes")
+    if data.startswith(b"SIMPLE  ="):
+        return _decode_fits(io.BytesIO(data))
+    pillow = require("PIL.Image", extra="morphology")
+    try:
+        with pillow.open(io.BytesIO(data)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise BrokenImage(f"{image.width} x {image.height} pixels are no cutout")
+            plain = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "1": "L", "LA": "L"}.get(image.mode)
+            pixels = np.asarray(image if plain is None else image.convert(plain))
+    except BrokenImage:
+        raise
+    except Exception as error:
+        raise BrokenImage(f"not an image, or cut off ({_line(error)})") from None
+    return channels_first(pixels)
+
+
+def channels_first(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W), (H, W, B) or (B, H, W) to (B, H, W); bands are the axis of at most 16 that is the shorter.
+
+    Raises
+    ------
+    BrokenImage
+        If it is none of these, or has no pixels.
+    """
+    if pixels.size == 0:
+        raise BrokenImage("the image has no pixels")
+    if pixels.ndim == 2:
+        return pixels[None]
+    if pixels.ndim == 3 and pixels.shape[0] <= min(_MOST_BANDS, pixels.shape[2]):
+        return pixels
+    if pixels.ndim == 3 and pixels.shape[2] <= _MOST_BANDS:
+        return np.moveaxis(pixels, 2, 0)
+    raise BrokenImage(f"an array of shape {pixels.shape} is no image of up to {_MOST_BANDS} bands")
+
+
+def _decode_fits(file: Any) -> NDArray[Any]:
+    from astropy.io import fits
+
+    try:
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(file, memmap=False) as hdus:
+                pixels = next((h.data for h in hdus if h.is_image and h.data is not None), None)
+    except Exception as error:
+        raise BrokenImage(f"not a FITS image, or cut off ({_line(error)})") from None
+    if pixels is None:
+        raise BrokenImage("the FITS file has no image")
+    return channels_first(np.asarray(pixels, dtype=pixels.dtype.newbyteorder("=")))
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:120]
+
+
+class Arrays(Source):
+    """Images in memory, or in an HDF5 data set of numbers: (N, H, W), (N, B, H, W) or (N, H, W, B)."""
+
+    def __init__(self, array: Any = None, *, path: str = "", name: str = "") -> None:
+        self._array, self._path, self._name = array, path, name
+        self._length = len(self.array)
+
+    @property
+    def array(self) -> Any:
+        """The array, or the open data set."""
+        if self._array is None:
+            import h5py
+
+            self._array = h5py.File(self._path, "r")[self._name]
+        return self._array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_array": None if self._path else self._array}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def load(self, row: int) -> NDArray[Any]:
+        try:
+            pixels = np.asarray(self.array[row])
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
+        if pixels.dtype.kind == "V" or pixels.dtype == object:
+            return decode(bytes(pixels.tolist() if pixels.dtype.kind == "V" else pixels.item()))
+        if pixels.ndim == 1 and pixels.dtype == np.uint8:
+            return decode(pixels.tobytes())
+        return channels_first(pixels)
+
+
+class Encoded(Source):
+    """Encoded images in memory, one ``bytes`` for each row; None where there is none."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def load(self, row: int) -> NDArray[Any]:
+        data = self._rows[row]
+        if not isinstance(data, bytes | bytearray | memoryview | np.bytes_):
+            raise BrokenImage("there is no image" if data is None else f"a {type(data).__name__} is no image")
+        return decode(bytes(data))
+
+
+class ParquetColumn(Source):
+    """A column of Parquet files: encoded images (binary, or a struct with ``bytes``) or lists of numbers.
+
+    Small files are read at once; of large ones a few row groups are kept.
+    """
+
+    def __init__(self, paths: Sequence[str], column: str, shape: tuple[int, ...] | None = None) -> None:
+        import pyarrow.parquet as pq
+
+        self.column, self.shape = column, shape
+        metas = [(path, pq.ParquetFile(path).metadata) for path in paths]
+        groups = [(path, meta, i) for path, meta in metas for i in range(meta.num_row_groups)]
+        self._places = [(path, i) for path, _, i in groups]
+        sizes = [meta.row_group(i).num_rows for _, meta, i in groups]
+        self._ends = np.cumsum(sizes)
+        total = sum(meta.row_group(i).total_byte_size for _, meta, i in groups)
+        starts = [0, *self._ends[:-1].tolist()]
+        self.blocks = None if total <= _IN_MEMORY else tuple(zip(starts, self._ends.tolist()))
+        self._most = len(sizes) if self.blocks is None else _GROUPS_KEPT
+        self._begin()
+
+    def _begin(self) -> None:
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_groups", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _group(self, index: int) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._lock:
+            if index not in self._groups:
+                try:
+                    path, group = self._places[index]
+                    table = pq.ParquetFile(path).read_row_group(group, columns=[self.column])
+                except (OSError, pa.ArrowException) as error:
+                    raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
+                self._groups[index] = table.column(0).combine_chunks()
+                while len(self._groups) > self._most:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(index)
+            return self._groups[index]
+
+    def load(self, row: int) -> NDArray[Any]:
+        index = int(np.searchsorted(self._ends, row, side="right"))
+        value = self._group(index)[row - (int(self._ends[index - 1]) if index else 0)].as_py()
+        if isinstance(value, dict):
+            value = value.get("bytes")
+        if value is None:
+            raise BrokenImage("there is no image")
+        return decode(value) if isinstance(value, bytes) else self._numbers(value)
+
+    def _numbers(self, value: Any) -> NDArray[Any]:
+        shape = self.shape or (_square(len(value)) if np.ndim(value) == 1 else None)
+        try:
+            pixels = np.asarray(value, dtype=np.float32)
+            return channels_first(pixels) if shape is None else pixels.reshape(shape)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, BrokenImage):
+                raise
+            raise BrokenImage(f"a list of {len(value)} is no image of shape {shape}") from None
+
+
+def _square(n: int) -> tuple[int, ...]:
+    for bands in (1, 3):
+        side = math.isqrt(n // bands)
+        if n and bands * side * side == n:
+            return (bands, side, side)
+    raise BrokenImage(f"{n} numbers in a row: give shape=(bands, height, width)")
+
+
+class Files(Source):
+    """One file for each row, or one for each band of each row; None where there is none."""
+
+    def __init__(self, paths: Sequence[Sequence[str | os.PathLike[str] | None]]) -> None:
+        self.paths = [tuple(row) for row in paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, row: int) -> NDArray[Any]:
+        planes = [self._one(path) for path in self.paths[row]]
+        if len({p.shape[1:] for p in planes}) > 1:
+            raise BrokenImage(f"the bands have shapes {', '.join(str(p.shape[1:]) for p in planes)}")
+        return np.concatenate(planes) if len(planes) > 1 else planes[0]
+
+    def _one(self, path: Any) -> NDArray[Any]:
+        if path is None:
+            raise BrokenImage("there is no file")
+        try:
+            return decode(Path(path).read_bytes())
+        except OSError as error:
+            raise BrokenImage(f"{Path(path).name} cannot be read ({error.strerror or 'no file'})") from None
+
+
+class Mosaic(Source):
+    """Cutouts of large FITS images around positions, through their WCS.
+
+    Parameters
+    ----------
+    mosaics : sequence of sequences of paths
+        For each band its tiles; several extensions of one file are not looked at, only the first image.
+    ra, dec : (N,) arrays
+        Degrees, ICRS.
+    size : int
+        Pixels on a side. A band is cut on its own pixel grid, hence aligned to half a pixel.
+
+    Raises
+    ------
+    TableError
+        If a file cannot be read, or no tile of a band has celestial coordinates.
+    """
+
+    def __init__(self, mosaics: Sequence[Sequence[str]], ra: Any, dec: Any, size: int) -> None:
+        self.mosaics = [tuple(map(str, tiles)) for tiles in mosaics]
+        self.ra, self.dec, self.size = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float), size
+        self._open: list[list[tuple[Any, Any]]] | None = None
+        self.tiles()  # a mosaic that cannot be used is told at once
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None}
+
+    def __len__(self) -> int:
+        return len(self.ra)
+
+    def tiles(self) -> list[list[tuple[Any, Any]]]:
+        """For each band the pixels, mapped from disk, and the WCS of its tiles."""
+        if self._open is None:
+            self._open = [[t for t in map(_tile, tiles) if t is not None] for tiles in self.mosaics]
+            for tiles, found in zip(self.mosaics, self._open):
+                if not found:
+                    raise TableError(
+                        f"{', '.join(tiles)}: no celestial WCS, so that nothing can be cut out by position"
+                    )
+        return self._open
+
+    def load(self, row: int) -> NDArray[Any]:
+        from astropy.nddata import Cutout2D, NoOverlapError, PartialOverlapError
+
+        if not (np.isfinite(self.ra[row]) and np.isfinite(self.dec[row])):
+            raise BrokenImage("the position is not known")
+        planes = []
+        for tiles in self.tiles():
+            for data, wcs in tiles:
+                place = tuple(float(v) for v in wcs.world_to_pixel_values(self.ra[row], self.dec[row]))
+                try:
+                    planes.append(Cutout2D(data, place, self.size, mode="strict", copy=True).data)
+                    break
+                except (NoOverlapError, PartialOverlapError, ValueError):
+                    continue
+            else:
+                raise BrokenImage("the cutout lies outside the mosaic, or over its edge")
+        return np.stack([p.astype(p.dtype.newbyteorder("=")) for p in planes])
+
+
+def _tile(path: str) -> tuple[Any, Any] | None:
+    """The first image of a FITS file and its WCS, or None where it has none."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            hdus = fits.open(path, memmap=True)
+            hdu = next((h for h in hdus if h.is_image and h.header.get("NAXIS") == 2), None)
+            if hdu is None:
+                raise TableError(f"'{path}' has no image of two dimensions")
+            wcs = WCS(hdu.header)
+            return (hdu.data, wcs.celestial) if wcs.has_celestial else None
+    except TableError:
+        raise
+    except Exception as error:
+        raise TableError(f"cannot read '{path}': {_line(error)}") from error
