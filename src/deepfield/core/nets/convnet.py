@@ -54,8 +54,8 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """x + down(act(up(space(x)))): a depthwise convolution, then two 1 x 1 over fields and versions.
 
-    The space part turns each field's filter, the 1 x 1 parts mix fields and versions (separable group convolutions,
-    Knigge, Romero & Bekkers 2022).
+    The space part turns each field's filter, the 1 x 1 parts mix fields and versions (separable group
+    convolutions, Knigge, Romero & Bekkers 2022).
     """
 
     def __init__(self, group: Group, fields: int, *, kernel: int, expand: float) -> None:
@@ -68,6 +68,20 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.down(F.silu(self.up(self.space(x))))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Blur by (1, 3, 3, 1) / 8 along both axes and keep every second pixel: less aliasing (Zhang 2019), and less
+    change at 45 degrees, than the mean of 2 x 2.
+
+    Examples
+    --------
+    >>> halve(torch.ones(1, 1, 8, 8))[0, 0, 1:-1, 1:-1].unique().tolist()
+    [1.0]
+    """
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8
+    channels = x.shape[1]
+    return F.conv2d(x, torch.outer(taps, taps).expand(channels, 1, 4, 4), None, 2, 1, 1, channels)
 
 
 class ConvNet(nn.Module):
@@ -150,11 +164,11 @@ class ConvNet(nn.Module):
         """The invariant features (N, n_features) before the last layer."""
         h = F.silu(self.stem(self.entrance(x)))
         for stage in self.stages:
-            h = stage(F.avg_pool2d(h, 2))
+            h = stage(halve(h))
         h = F.silu(self.last(h))
         inside = disc(*h.shape[-2:], like=h)
         h = (h * (inside / inside.sum()).to(h.dtype)).sum((-1, -2))
-        return h.reshape(len(x), self.group.order, self.n_features).mean(1)
+        return h.unflatten(1, (self.group.order, self.n_features)).mean(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.dropout(self.embed(x)))

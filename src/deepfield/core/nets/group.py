@@ -120,8 +120,8 @@ def harmonics(kernel: int, angle: float = 0.0) -> np.ndarray:
     """Steerable functions on a grid of ``kernel`` x ``kernel`` pixels, turned by ``angle`` (radians).
 
     Gaussian rings of radii 0, 1, 2, ... pixels times cos(m phi) and sin(m phi), with m up to 2 on the first ring
-    and 2 radius - 1 on the others (about half the waves that its pixels could hold), in a round window that ends smoothly where the grid ends. Each pair has unit mean norm. Weiler & Cesa 2019, sec. 2.6
-    and appendix F.
+    and 2 radius - 1 on the others (about half the waves that its pixels could hold), in a round window that ends
+    smoothly where the grid ends. Each pair has unit mean norm. Weiler & Cesa 2019, sec. 2.6 and appendix F.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class GroupConv(nn.Module):
     >>> g = Group("c8")
     >>> layer = GroupConv(g, 3, 4, 5, lift=True)
     >>> layer(torch.zeros(2, 3, 16, 16)).shape, layer.weight.shape
-    (torch.Size([2, 32, 16, 16]), torch.Size([4, 3, 1, 13]))
+    (torch.Size([2, 32, 16, 16]), torch.Size([1, 4, 3, 13]))
     """
 
     table: Tensor
@@ -194,18 +194,20 @@ class GroupConv(nn.Module):
         order, size = group.order, self.table.shape[1]
         versions = 1 if lift or depthwise else order
         gather = group.product[group.inverse] if versions > 1 else torch.zeros(order, 1, dtype=torch.long)
-        self.register_buffer("gather", gather, persistent=False)  # [g, h]: g^-1 h
+        self.register_buffer("gather", gather.flatten(), persistent=False)  # g, h: g^-1 h
         inputs = 1 if depthwise else n_in
         std = math.sqrt(kernel**2 / size / (inputs * versions * kernel**2))
-        self.weight = nn.Parameter(torch.randn(n_out, inputs, versions, size) * std)
+        self.weight = nn.Parameter(torch.randn(versions, n_out, inputs, size) * std)
 
     def expand(self) -> Tensor:
         """The weights of the same layer as an ordinary convolution, (|G| n_out, inputs, kernel, kernel)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             order, size, _ = self.table.shape
-            n_out, inputs, versions, _ = self.weight.shape
-            moved = self.weight.permute(2, 0, 1, 3)[self.gather]  # g, h, o, i, b
-            filters = moved.reshape(order, -1, size) @ self.table
+            versions, n_out, inputs, _ = self.weight.shape
+            # index_select, whose gradient adds whole rows; plain indexing adds number by number.
+            filters = self.weight.flatten(1).index_select(0, self.gather)  # g h, o i b
+            if self.kernel > 1:
+                filters = filters.view(order, -1, size) @ self.table
             filters = filters.view(order, versions, n_out, inputs, -1).permute(0, 2, 1, 3, 4)
             return filters.reshape(order * n_out, versions * inputs, self.kernel, self.kernel)
 
