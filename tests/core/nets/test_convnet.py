@@ -156,6 +156,10 @@ def test_bf16_stays_near_and_invariant(group):
         low, turned = net(x).float(), net(x.rot90(1, (2, 3))).float()
     assert (low - z).abs().max() < 0.05 * z.std(0).max() + 0.02
     assert (turned - low).abs().max() < 0.05 * z.std(0).max() + 0.02
+    net.train().requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16):
+        net(x).float().square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 
 @pytest.mark.parametrize("group", GROUPS)

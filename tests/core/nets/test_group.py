@@ -6,7 +6,7 @@ import torch
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.nets import Group, GroupConv
-from deepfield.core.nets.group import GROUPS, FieldNorm, by_field, disc, harmonics
+from deepfield.core.nets.group import GROUPS, FieldNorm, disc, harmonics
 
 NAMES = ("p4", "p4m", "c8", "d8")
 
@@ -119,12 +119,28 @@ def test_norms_are_shared_by_versions(name):
     torch.testing.assert_close(norm(x), x * gain[:, None, None] + offset[:, None, None], rtol=1e-5, atol=1e-5)
 
 
-def test_versions_become_pixels_without_a_copy():
-    x = torch.randn(2, 12, 4, 4).contiguous(memory_format=torch.channels_last)
-    y = by_field(x, 4)
-    assert y.shape == (2, 3, 4, 16) and y.data_ptr() == x.data_ptr()
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert y[1, 2, 3, 4 * 1 + 3].item() == x[1, 3 * 3 + 2, 3, 1].item()
+def test_norms_are_those_of_torch_with_versions_as_pixels():
+    # Values, gradients and running statistics of nn.BatchNorm2d, in float64.
+    torch.manual_seed(0)
+    group, x = Group("p4"), torch.randn(3, 8, 4, 5, dtype=torch.float64, requires_grad=True)
+    ours, torchs = FieldNorm(group, 2).double(), torch.nn.BatchNorm2d(2).double()
+    for norm in (ours, torchs):
+        with torch.no_grad():
+            norm.weight.copy_(torch.tensor([0.5, 2.0]))
+            norm.bias.copy_(torch.tensor([-1.0, 3.0]))
+    weights = torch.randn(3, 4, 2, 4, 5, dtype=torch.float64)
+
+    def by_torch(x: torch.Tensor) -> torch.Tensor:
+        return torchs(x.reshape(3, 4, 2, 4, 5).transpose(1, 2).flatten(2, 3)).unflatten(2, (4, 4)).transpose(1, 2)
+
+    for _ in range(2):  # in training, then in evaluation
+        y, expected = ours(x).reshape(weights.shape), by_torch(x)
+        torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+        found = torch.autograd.grad((y * weights).sum(), [x, *ours.parameters()])
+        wanted = torch.autograd.grad((expected * weights).sum(), [x, *torchs.parameters()])
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(list(ours.buffers())[:2], list(torchs.buffers())[:2], rtol=1e-10, atol=1e-10)
+        ours.eval(), torchs.eval()
 
 
 def test_depthwise_layers_keep_their_fields():
