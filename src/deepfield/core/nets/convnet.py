@@ -87,8 +87,9 @@ def halve(x: Tensor) -> Tensor:
 class ConvNet(nn.Module):
     """Images (N, n_in, H, W) of any size to features (N, n_out) that do not change as an image turns.
 
-    Only the largest disc of an image is seen. The overall scale of the pixels does not matter (each convolution is
-    followed by batch norm), their stretch does: it is the caller's.
+    Only the largest disc of an image is seen. Stretch and scale are the caller's: pixels should spread by about
+    one (the first batch norm takes up what is left). An image with a NaN gives NaN in evaluation; in training it
+    would spoil its batch.
 
     Parameters
     ----------
