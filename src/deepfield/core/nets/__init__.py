@@ -1,5 +1,7 @@
 """Encoders, chosen by the shape of their input."""
 
+from deepfield.core.nets.convnet import ConvNet, parameters_of, width_for
+from deepfield.core.nets.group import Group, GroupConv
 from deepfield.core.nets.mlp import ResidualMLP, Standardise
 
-__all__ = ["ResidualMLP", "Standardise"]
+__all__ = ["ConvNet", "Group", "GroupConv", "ResidualMLP", "Standardise", "parameters_of", "width_for"]
