@@ -331,3 +331,19 @@ def test_kill_9_costs_one_epoch_at_most_and_changes_nothing(tmp_path, capsys):
     resumed, whole = (torch.load(tmp_path / name, weights_only=True) for name in ("resumed", "whole"))
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_statistics_of_a_batch_norm_are_averaged_with_the_weights():
+    """After one epoch of a drifting input the kept running mean lags behind the last one, as the weights do."""
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm1d(1)
+    model = Model(torch.nn.Sequential(norm, torch.nn.Linear(1, 3)), GaussianMixture(1))
+    x = torch.linspace(0, 10, 640)[:, None]
+    seen = []
+    hook = norm.register_forward_hook(lambda m, *_: seen.append(float(m.running_mean)) if m.training else None)
+    batches = [(x[i : i + 32], x[i : i + 32, 0]) for i in range(0, 640, 32)]
+    fit(model, batches, batches, FitConfig(epochs=1, average=0.99), progress=False)
+    hook.remove()
+    kept = float(norm.running_mean)
+    assert min(seen) < kept < 0.9 * max(seen)
+    assert int(norm.num_batches_tracked) == 20

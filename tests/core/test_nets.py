@@ -68,3 +68,10 @@ def test_dropout_acts_in_training_alone():
     assert len({net(x).item() for _ in range(8)}) > 1
     net.eval()
     assert len({net(x).item() for _ in range(8)}) == 1
+
+
+def test_a_constant_with_rounding_noise_is_no_feature():
+    x = (torch.full((1000,), -6.3) * (1 + 2e-7 * torch.randn(1000)))[:, None]
+    assert float(Standardise(1).fit(x)(x)[:, 0].abs().max()) < 1e-4
+    small = 1e-7 * torch.randn(1000, 1)
+    assert 0.5 < float(Standardise(1).fit(small)(small)[:, 0].std()) < 2

@@ -185,7 +185,8 @@ class _State:
         else:
             optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         self.module, self.optimizer = run.setup(self.objective, optimizer)
-        self.averaged = AveragedModel(model, multi_avg_fn=self._average)
+        # Buffers too: the running statistics of a batch norm belong to the weights they were gathered with.
+        self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.epoch, self.stopped = 0, False
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
@@ -193,6 +194,9 @@ class _State:
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # counters
+            torch._foreach_copy_(averaged, current)
+            return
         # The average starts as the plain mean and forgets only once it has a past worth keeping.
         decay = min(self.config.average, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, 1 - decay)

@@ -144,6 +144,7 @@ def fit(
         "validation_nll": {
             k: float(-m.predict(held_out[0]).log_prob(held_out[1]).mean()) for k, m in stages.items()
         },
+        "structure": found is not None,
         "redshift_range": [float(rows.y[:, 0].min()), float(rows.y[:, 0].max())],
         "history": history,
         "versions": {

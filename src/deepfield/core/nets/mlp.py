@@ -39,7 +39,9 @@ class Standardise(nn.Module):
         low, middle, high = torch.stack([torch.nanquantile(c, levels) for c in rows.T], -1)
         width = 0.5 * (high - low)
         self.shift.copy_(torch.where(middle.isfinite(), middle, 0.0))
-        self.scale.copy_(torch.where((width > 1e-9) & width.isfinite(), width, 1.0))
+        # A spread of some float32 roundings is that of a constant, and would make noise of them.
+        known = width.isfinite() & (width > (1e-5 * middle.abs()).clamp_min(1e-9))
+        self.scale.copy_(torch.where(known, width, 1.0))
         return self
 
     def forward(self, x: Tensor) -> Tensor:
