@@ -53,11 +53,21 @@ def test_walls_are_found_where_they_are():
         np.concatenate([np.random.default_rng(1).normal(m, 0.1, 1500) for m in (0.3, 1.2)]),
         np.full(500, 0.5),
         np.random.default_rng(2).uniform(size=120),
+        np.random.default_rng(3).gamma(3.0, 0.2, 5000).round(2),
+        np.random.default_rng(4).gamma(3.0, 0.2, 5000).astype(np.float32).round(1),
+        np.where(np.arange(5000) % 2, *[(g := np.random.default_rng(5).gamma(3.0, 0.2, 5000)), g.round(2)]),
     ],
-    ids=["smooth", "two broad peaks", "all the same", "few"],
+    ids=["smooth", "two broad peaks", "all the same", "few", "rounded", "rounded float32", "half rounded"],
 )
 def test_smooth_targets_get_no_map(target):
     assert find_structure(target) is None
+
+
+def test_rounding_to_four_decimals_hides_no_wall():
+    knots, values = find_structure(walls(4000, 0).round(4))
+    middle = 0.5 * (knots[1:] + knots[:-1])
+    slope = np.diff(values) / np.diff(knots)
+    assert np.interp(WALLS, middle, slope).min() > 3 * np.median(slope)
 
 
 def test_log_prob_integrates_to_one_and_cdf_is_its_integral():
