@@ -26,7 +26,7 @@ def density(z, width=0.001):
 
 
 def head_of(pieces=3, seed=0):
-    knots, values = find_structure(walls(4000, 0))
+    knots, values, _ = find_structure(walls(4000, 0))
     head = Warped(GaussianMixture(pieces), len(knots)).set_map(knots, values)
     head.fit_target(torch.tensor(walls(4000, 0)))
     features = torch.randn(6, head.n_features, generator=torch.Generator().manual_seed(seed))
@@ -34,7 +34,7 @@ def head_of(pieces=3, seed=0):
 
 
 def test_walls_are_found_where_they_are():
-    knots, values = find_structure(walls(4000, 0))
+    knots, values, _ = find_structure(walls(4000, 0))
     slope = np.diff(values) / np.diff(knots)
     middle = 0.5 * (knots[1:] + knots[:-1])
     heights = np.interp(WALLS, middle, slope)
@@ -53,18 +53,30 @@ def test_walls_are_found_where_they_are():
         np.concatenate([np.random.default_rng(1).normal(m, 0.1, 1500) for m in (0.3, 1.2)]),
         np.full(500, 0.5),
         np.random.default_rng(2).uniform(size=120),
-        np.random.default_rng(3).gamma(3.0, 0.2, 5000).round(2),
+        np.random.default_rng(3).gamma(3.0, 0.2, 50_000).round(2),
+        np.random.default_rng(8).gamma(4.0, 0.1, 20_000).round(3),
+        np.concatenate([np.random.default_rng(6).gamma(4.0, 0.03, 7000), np.linspace(1, 7, 25)]),
         np.random.default_rng(4).gamma(3.0, 0.2, 5000).astype(np.float32).round(1),
         np.where(np.arange(5000) % 2, *[(g := np.random.default_rng(5).gamma(3.0, 0.2, 5000)), g.round(2)]),
     ],
-    ids=["smooth", "two broad peaks", "all the same", "few", "rounded", "rounded float32", "half rounded"],
+    ids=[
+        "smooth",
+        "two broad peaks",
+        "all the same",
+        "few",
+        "rounded",
+        "three decimals",
+        "a long tail",
+        "rounded float32",
+        "half rounded",
+    ],
 )
 def test_smooth_targets_get_no_map(target):
     assert find_structure(target) is None
 
 
 def test_rounding_to_four_decimals_hides_no_wall():
-    knots, values = find_structure(walls(4000, 0).round(4))
+    knots, values, _ = find_structure(walls(4000, 0).round(4))
     middle = 0.5 * (knots[1:] + knots[:-1])
     slope = np.diff(values) / np.diff(knots)
     assert np.interp(WALLS, middle, slope).min() > 3 * np.median(slope)
@@ -121,7 +133,7 @@ def test_the_loss_is_the_log_likelihood_in_the_targets_unit():
 def test_a_known_density_is_recovered():
     """With one feature for all, the best fit is the marginal density of the targets itself."""
     y = torch.tensor(walls(4000, 0)).float()
-    knots, values = find_structure(y)
+    knots, values, _ = find_structure(y)
     logs = {}
     for name, head in (("plain", GaussianMixture(6)), ("warped", Warped(GaussianMixture(6), len(knots)))):
         if isinstance(head, Warped):
@@ -150,7 +162,7 @@ def test_nan_features_give_nan_and_the_rest_stays():
 
 
 def test_members_of_an_ensemble_carry_the_map():
-    knots, values = find_structure(walls(4000, 0))
+    knots, values, _ = find_structure(walls(4000, 0))
     core = ensemble([Model(torch.nn.Linear(2, 6), GaussianMixture(2)) for _ in range(3)])
     model = Model(core.net, Warped(core.head, len(knots)).set_map(knots, values))
     x, y = torch.randn(5, 2), torch.tensor(walls(5, 2)).float()

@@ -15,7 +15,15 @@ from deepfield.photoz.predict import export, predict_file
 
 WALLS = np.array([0.22, 0.35, 0.37, 0.52, 0.7])
 SCATTER = 0.04
-SETTINGS = {"members": 2, "width": 16, "components": 2, "epochs": 15, "batch": 128, "progress": False}
+SETTINGS = {
+    "structure": "auto",
+    "members": 2,
+    "width": 16,
+    "components": 2,
+    "epochs": 15,
+    "batch": 128,
+    "progress": False,
+}
 
 
 def field(n, seed=0):
@@ -51,7 +59,7 @@ def fresh():
 
 def test_densities_have_the_walls_and_come_near_the_best_possible(model, fresh):
     z = fresh.column("z_spec")
-    plain = photoz.train(field(3000), structure="off", **SETTINGS)
+    plain = photoz.train(field(3000), **{**SETTINGS, "structure": "off"})
     assert isinstance(model.model.head, Warped) and not isinstance(plain.model.head, Warped)
     grid = np.linspace(0, 1, 20_001)
     best = np.array([np.interp(zi, grid, p) for zi, p in zip(z, truth(fresh, grid))])
@@ -69,10 +77,19 @@ def test_intervals_cover(model, fresh):
         assert abs(((z >= low) & (z <= high)).mean() - level) < 4 * error
 
 
-def test_the_user_is_told(caplog):
+def test_the_user_is_told(model, fresh, caplog):
+    quick = {**SETTINGS, "members": 1, "epochs": 1}
     with caplog.at_level(logging.WARNING, "deepfield"):
-        photoz.train(field(1500), **{**SETTINGS, "members": 1, "epochs": 1})
-    assert "structure 'off' to serve another field" in caplog.text
+        photoz.train(field(1500), **quick)
+        assert "right for objects of the same field alone" in caplog.text
+        caplog.clear()
+        off = photoz.train(field(1500), **{**quick, "structure": "off"})
+        assert "structure='auto' gains about 0." in caplog.text
+        caplog.clear()
+        photoz.predict(off, fresh)
+        assert not caplog.text
+        photoz.predict(model, fresh)
+        assert "structure of its training field" in caplog.text
 
 
 def test_saved_and_loaded_it_is_the_same(model, fresh, tmp_path):

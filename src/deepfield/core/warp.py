@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,11 +28,20 @@ _CELLS = 4096
 _WIDTHS = (1, 2, 4, 8, 16, 32)  # of the fine kernel, in cells
 _FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # share of the smooth density in the fine one
 _SMOOTH = 0.15  # width of the smooth kernel, in standard deviations of the target
+_SHARES = 64  # of each component's probability, for moments and mode
 _BLOCK = 20_000_000  # numbers in a temporary array
 
 
-def find_structure(target: ArrayLike, *, least: float = 0.05, seed: int = 0) -> tuple[Array, Array] | None:
-    """The map G as knots y and values u, (4097,) each; None where the targets have no structure worth a map.
+class Structure(NamedTuple):
+    """A map u = G(y) as its points, (K,) each, and what it gains in log-likelihood, in nats per object."""
+
+    knots: Array
+    values: Array
+    gain: float
+
+
+def find_structure(target: ArrayLike, *, least: float = 0.05, seed: int = 0) -> Structure | None:
+    """The map G that irons the targets out, with 4097 knots; None where they have no structure worth a map.
 
     The density n(y) is a kernel estimate mixed with a smooth one; kernel and mixture are those under which
     held-out targets (five folds) are likeliest, and "worth" means that they gain ``least`` nats per object and
@@ -53,7 +62,7 @@ def find_structure(target: ArrayLike, *, least: float = 0.05, seed: int = 0) -> 
     >>> rng = np.random.default_rng(0)
     >>> find_structure(rng.normal(size=3000)) is None
     True
-    >>> y, u = find_structure(rng.integers(0, 20, 3000) + rng.normal(0, 0.01, 3000))
+    >>> y, u, gain = find_structure(rng.integers(0, 20, 3000) + rng.normal(0, 0.01, 3000))
     >>> bool((np.diff(u) > 0).all()), bool(u[0] == y[0] and u[-1] == y[-1])
     (True, True)
     """
@@ -65,25 +74,37 @@ def find_structure(target: ArrayLike, *, least: float = 0.05, seed: int = 0) -> 
     if not step > 0:
         return None
     cell = np.clip(((y - knots[0]) / step).astype(int), 0, _CELLS - 1)
-    width = _SMOOTH * y.std() / step
-    choices = [(h, floor) for h in _WIDTHS for floor in _FLOORS]
-    gain = np.empty((len(choices), len(y)))
-    fold = rng.integers(0, 5, len(y))
+    # A few far values must not make the smooth kernel so wide that the sample itself is structure to it.
+    quarter = 0.5 * np.diff(np.quantile(y, [0.16, 0.84]))[0]
+    width = _SMOOTH * min(y.std(), quarter) / step
+    choices = [(h, floor) for h in _WIDTHS if h < 0.5 * width for floor in _FLOORS]
+    if not choices:
+        return None
+    fold, sums = rng.integers(0, 5, len(y)), np.zeros((len(choices), 2))
     for k in range(5):
-        gain[:, fold == k] = [np.log(r)[cell[fold == k]] for r in _ratios(cell[fold != k], width, choices)]
-    best = int(gain.mean(1).argmax())
-    if gain[best].mean() < max(least, 4 * gain[best].std() / len(y) ** 0.5):
+        held = np.bincount(cell[fold == k], minlength=_CELLS)
+        logs = [np.log(ratio) for ratio in _ratios(cell[fold != k], width, choices)]
+        sums += [(held @ log, held @ log**2) for log in logs]
+    mean, square = sums.T / len(y)
+    best = int(mean.argmax())
+    if mean[best] < max(least, 4 * np.sqrt((square[best] - mean[best] ** 2) / len(y))):
         return None
     (ratio,) = _ratios(cell, width, [choices[best]])
     rise = np.concatenate([[0.0], np.cumsum(ratio)])
-    return knots, knots[0] + rise * ((knots[-1] - knots[0]) / rise[-1])
+    return Structure(knots, knots[0] + rise * ((knots[-1] - knots[0]) / rise[-1]), float(mean[best]))
 
 
 def _unrounded(y: Array, rng: np.random.Generator) -> Array:
-    """Each value moved at random within the interval that it stands for, if it has at most five decimals."""
-    step = np.zeros(len(y))
+    """Each value moved at random within the interval that it stands for, if it has five decimals or less.
+
+    One in ten of the values with d decimals has d - 1 by chance: only what exceeds that was rounded to d - 1.
+    """
+    step, finer = np.zeros(len(y)), 1.0
     for decimals in range(5, -1, -1):
-        step[np.abs(y - y.round(decimals)) < 1e-7 * (1 + np.abs(y))] = 10.0**-decimals
+        fits = np.abs(y - y.round(decimals)) < 1e-7 * (1 + np.abs(y))
+        if fits.mean() > 0.3 * finer and fits.mean() > 0.05:
+            step[fits] = 10.0**-decimals
+        finer = fits.mean()
     return y + step * rng.uniform(-0.5, 0.5, len(y))
 
 
@@ -91,7 +112,8 @@ def _ratios(cell: NDArray[np.intp], width: float, choices: Sequence[tuple[int, f
     """Fine over smooth density in every cell, for each choice of kernel and floor."""
     counts = np.bincount(cell, minlength=_CELLS) / len(cell)
     smooth = gaussian_filter1d(counts, width, mode="reflect") + 1e-9
-    return [(1 - floor) * gaussian_filter1d(counts, h, mode="reflect") / smooth + floor for h, floor in choices]
+    fine = {h: gaussian_filter1d(counts, h, mode="reflect") / smooth for h in {h for h, _ in choices}}
+    return [(1 - floor) * fine[h] + floor for h, floor in choices]
 
 
 class WarpedDistribution(Distribution):
@@ -130,50 +152,88 @@ class WarpedDistribution(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self._back(self.base.sample(torch.Size(sample_shape)))
 
-    @functools.cached_property
-    def _cells(self) -> Tensor:
-        """Four numbers (4, ...) of each object from its mean densities p in the cells between knots.
-
-        The densest cell's middle, and what the map adds to E[y], E[y^2] and the integral of the squared density.
-        """
-        width, rise = self.knots.diff(), self.values.diff()
-        y, u = (0.5 * (ends[1:] + ends[:-1]) for ends in (self.knots, self.values))
-        sums = torch.stack([width * (y - u), width * (y**2 - u**2)])
-
-        def of(base: Distribution) -> Tensor:
-            ends = self.values.reshape(-1, *[1] * len(base.batch_shape))
-            p = base.cdf(ends).diff(dim=0).flatten(1) / width[:, None]
-            return torch.cat([y[p.argmax(0)][None], sums @ p, ((width - width**2 / rise) @ p**2)[None]])
-
+    def _blocks(self, width: int) -> list[WarpedDistribution]:
+        """The objects in parts whose temporaries of ``width`` numbers for each component stay small."""
         if not isinstance(self.base, GaussianMixture):
-            return of(self.base).reshape(4, *self.batch_shape)
+            return [self]
         flat = [t.reshape(-1, t.shape[-1]) for t in (self.base.log_weights, self.base.means, self.base.stds)]
-        size = max(1, _BLOCK // (len(y) * flat[0].shape[-1]))  # objects at a time
-        found = [of(GaussianMixture(*part, normalised=True)) for part in zip(*(t.split(size) for t in flat))]
-        return torch.cat(found, 1).reshape(4, *self.batch_shape)
+        size = max(1, _BLOCK // (width * flat[0].shape[-1]))
+        parts = zip(*(t.split(size) for t in flat))
+        return [
+            WarpedDistribution(GaussianMixture(*part, normalised=True), self.knots, self.values) for part in parts
+        ]
+
+    def _nodes(self) -> tuple[Tensor, Tensor]:
+        """Places u (M, n) and weights that stand for the base: equal shares of each component's probability."""
+        if not isinstance(self.base, GaussianMixture):
+            levels = (torch.arange(256).to(self.knots) + 0.5) / 256
+            u = self.base.icdf(levels.reshape(-1, *[1] * len(self.batch_shape))).flatten(1)
+            return u, torch.full_like(u, 1 / 256)
+        share = torch.special.ndtri((torch.arange(_SHARES).to(self.knots) + 0.5) / _SHARES)
+        u = self.base.means + self.base.stds * share[:, None, None]
+        return u.movedim(2, 1).flatten(0, 1), (self.base.weights.T / _SHARES).repeat(_SHARES, 1)
+
+    def _summary(self) -> Tensor:
+        """Mean, variance and mode (3, n)."""
+        u, weight = self._nodes()
+        cell = (torch.searchsorted(self.values, u, right=True) - 1).clamp(0, len(self.knots) - 2)
+        slope = (self.knots.diff() / self.values.diff())[cell]
+        inside = (u >= self.values[0]) & (u <= self.values[-1])
+        y = torch.where(inside, self.knots[cell] + slope * (u - self.values[cell]), u)
+        mean = (weight * y).sum(0)
+        variance = (weight * (y - mean) ** 2).sum(0)
+        return torch.stack([mean, variance, self._highest(cell)])
+
+    def _highest(self, cell: Tensor) -> Tensor:
+        """Where the density is highest (n): in cells (M, n), in those about the best, or at the base's mode."""
+        peak = self.base.mode.reshape(-1)
+        place = self._back(peak)
+        place, height = self._higher(cell, place, self.log_prob(place.reshape(self.batch_shape)).reshape(-1))
+        about = (
+            torch.searchsorted(self.knots, place, right=True) + torch.arange(-9, 8, device=cell.device)[:, None]
+        )
+        place, _ = self._higher(about.clamp(0, len(self.knots) - 2), place, height)
+        return torch.where(torch.isnan(peak), torch.nan, place)
+
+    def _higher(self, cell: Tensor, place: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+        """The best of ``place`` (n) and the ends of cells (M, n), in which the slope is constant; its height."""
+        width, rise = self.knots.diff(), self.values.diff()
+        for inside in (0.001, 0.999):  # an end itself belongs to two cells
+            u = self.values[cell] + inside * rise[cell]
+            log = self.base.log_prob(u.reshape(-1, *self.batch_shape)).flatten(1) + (rise / width).log()[cell]
+            top, at = log.max(0)
+            there = (self.knots[cell] + inside * width[cell]).gather(0, at[None])[0]
+            place, height = torch.where(top > height, there, place), torch.maximum(top, height)
+        return place, height
+
+    @functools.cached_property
+    def _found(self) -> Tensor:
+        found = torch.cat([part._summary() for part in self._blocks(4 * _SHARES)], 1)
+        return found.reshape(3, *self.batch_shape)
 
     @property
     def mean(self) -> Tensor:
-        return self.base.mean + self._cells[1]
+        return self._found[0]
 
     @property
     def variance(self) -> Tensor:
-        return self.base.variance + self.base.mean**2 + self._cells[2] - self.mean**2
+        return self._found[1]
 
     @property
     def mode(self) -> Tensor:
-        """The middle of the cell with the highest density, or the base's own mode where that is higher still."""
-        both = torch.stack([self._cells[0], self._back(self.base.mode)])
-        higher = both.gather(0, self.log_prob(both).argmax(0, keepdim=True))[0]
-        return torch.where(torch.isnan(self.base.mean), torch.nan, higher)
+        """The highest density at the ends of the cells that hold probability, and at the base's own mode."""
+        return self._found[2]
 
     def squared_norm(self) -> Tensor:
-        """Integral of the squared density."""
-        if hasattr(self.base, "squared_norm"):
-            return self.base.squared_norm() + self._cells[3]
-        levels = (torch.arange(256).to(self.knots) + 0.5) / 256
-        nodes = self.icdf(levels.reshape(-1, *[1] * len(self.batch_shape)))
-        return self.log_prob(nodes).exp().mean(0)
+        """Integral of the squared density: that of u, and what the map adds to it, cell by cell."""
+        if not hasattr(self.base, "squared_norm"):
+            return self.log_prob(self._back(self._nodes()[0].reshape(-1, *self.batch_shape))).exp().mean(0)
+        width, rise = self.knots.diff(), self.values.diff()
+        added = [
+            (width - width**2 / rise) @ (part.base.cdf(self.values[:, None]).diff(dim=0) / width[:, None]) ** 2
+            for part in self._blocks(len(self.knots))
+        ]
+        return self.base.squared_norm() + torch.cat(added).reshape(self.batch_shape)
 
 
 def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,7 @@ class PhotozConfig:
     structure : str
         "auto" looks for narrow structure in the training redshifts (the walls and clusters of one small field)
         and, where held-out redshifts are likelier for it, lets every density have it: right for objects of the
-        same field, wrong for those of another. "off" never does.
+        same field, wrong for those of another. "off" does not, and says what would be gained.
     classes : str
         Column with a class (GALAXY, QSO); each class then has its probability and its own density.
     extinction : str
@@ -99,7 +99,7 @@ class PhotozConfig:
     validation: float = 0.1
     calibration: float = 0.15
     recalibrate: bool = False
-    structure: str = "auto"
+    structure: str = "off"
     classes: str = ""
     extinction: str = "auto"
     seed: int = 0
@@ -219,6 +219,11 @@ class PhotozModel:
     def encode(self, table: Table) -> Tensor:
         """Raw input (N, 2B) of a catalogue, corrected for extinction if the training was and it can be."""
         return encode(table, self.bands, self.config.extinction if "ebv" in table.colnames else "none")
+
+    @property
+    def structured(self) -> bool:
+        """Whether densities follow the structure of the training field."""
+        return bool(self.card.get("structure"))
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain JSON."""

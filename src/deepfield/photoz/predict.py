@@ -73,9 +73,19 @@ def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
     return serve(model, table)[0]
 
 
+def _warn(model: PhotozModel, table: Table) -> None:
+    """What the user of a model should know before it meets this catalogue."""
+    warn_uncorrected(table, model.config.extinction)
+    if model.structured:
+        log.warning(
+            "this model's densities have the redshift structure of its training field: they are right for objects "
+            "of that field alone"
+        )
+
+
 def serve(model: PhotozModel, table: Table) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
     """The densities of :func:`predict` and the reason code of each row, with the warnings that are due."""
-    warn_uncorrected(table, model.config.extinction)
+    _warn(model, table)
     prediction, why = model.predict_raw(model.encode(table))
     counts = Counts()
     counts.add(why, model.reason_texts)
@@ -244,7 +254,7 @@ def _to_parquet(
         told = False
         for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
             if not told:
-                warn_uncorrected(table, served.config.extinction)
+                _warn(served, table)
                 told = True
             yield start, table
             start += len(table)
@@ -326,7 +336,7 @@ def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns
     from deepfield.photoz.export_qp import write_qp
 
     table = read(catalog, columns=columns, bands=served.bands)
-    warn_uncorrected(table, served.config.extinction)
+    _warn(served, table)
     prediction, why = served.predict_raw(served.encode(table))
     counts.add(why, served.reason_texts)
     extra = columns_of(prediction, served) | {"reason_code": why}

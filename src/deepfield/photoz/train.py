@@ -27,7 +27,7 @@ from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.table import Table, no_column
-from deepfield.core.warp import Warped, find_structure, interpolate
+from deepfield.core.warp import Structure, Warped, find_structure, interpolate
 from deepfield.data.photometry import bands_of
 from deepfield.photoz.features import PhotometryFeatures, encode, settle_extinction
 from deepfield.photoz.model import (
@@ -41,7 +41,6 @@ from deepfield.photoz.read import redshifts
 from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
-_Map = tuple[NDArray[np.float64], NDArray[np.float64]] | None
 _FEWEST_ROWS = 100
 
 
@@ -191,31 +190,41 @@ def _learn(
     return teacher, on_photometry(features, student), history
 
 
-def _structure(rows: _Rows, fitted: Tensor, config: PhotozConfig) -> _Map:
-    """The map that irons out the structure of the training redshifts, where they have any."""
-    if config.structure == "off" or rows.labels:
+def _structure(rows: _Rows, fitted: Tensor, config: PhotozConfig) -> Structure | None:
+    """The map that irons out the structure of the training redshifts, where they have any and it is wanted."""
+    if rows.labels or config.estimator == "point":
         return None
     found = find_structure(rows.y[fitted, 0].numpy(), seed=config.seed)
-    if found is not None:
+    if found is None:
+        return None
+    crowd = "the training redshifts crowd at narrow values, as along one line of sight"
+    if config.structure == "off":
         log.warning(
-            "the training redshifts crowd at narrow values, as along one line of sight, and the densities will "
-            "too: train with structure 'off' to serve another field"
+            "%s: if all that you will serve lies in the same field, structure='auto' gains about %.2f nats for each "
+            "galaxy; for other fields this is right as it is",
+            crowd,
+            found.gain,
         )
+        return None
+    log.warning("%s, and the densities will too: they are right for objects of the same field alone", crowd)
     return found
 
 
-def _straight(rows: _Rows, found: _Map) -> _Rows:
+def _straight(rows: _Rows, found: Structure | None) -> _Rows:
     """The rows with redshifts as the networks see them."""
     if found is None:
         return rows
-    return replace(rows, y=interpolate(rows.y.double(), *map(torch.from_numpy, found))[0].float())
+    return replace(
+        rows,
+        y=interpolate(rows.y.double(), torch.from_numpy(found.knots), torch.from_numpy(found.values))[0].float(),
+    )
 
 
-def _structured(model: Model, found: _Map) -> Model:
+def _structured(model: Model, found: Structure | None) -> Model:
     """The model of mapped redshifts as a model of redshifts."""
     if found is None:
         return model
-    return Model(model.net, Warped(model.head, len(found[0])).set_map(*found))
+    return Model(model.net, Warped(model.head, len(found.knots)).set_map(found.knots, found.values))
 
 
 @dataclass(frozen=True)
