@@ -42,7 +42,8 @@ LEVELS = (0.683, 0.955)
 
 def train(table: Table, seed: int, calibration: float = 0.0) -> PhotozModel:
     """One net."""
-    return photoz.train(table, members=1, distil=False, calibration=calibration, seed=seed, progress=False)
+    options = {"members": 1, "distil": False, "structure": "auto", "progress": False}
+    return photoz.train(table, calibration=calibration, seed=seed, **options)
 
 
 def crossed(table: Table, seed: int) -> Conformal:
@@ -68,11 +69,11 @@ def measure(model: PhotozModel, table: Table, conformal: Conformal | None) -> di
     pulls = []
     for level in LEVELS:
         low, high = density.interval(level)
-        inside = (z >= low) & (z <= high)
+        inside = np.where(np.isfinite(low), (z >= low) & (z <= high), np.nan)  # rows that are not served
         for rows in (order, *np.array_split(order, 3)):
             error = np.sqrt(level * (1 - level) / len(rows))
-            pulls.append(float((inside[rows].mean() - level) / error))
-    return {"pulls": pulls, "crps": float(np.mean(crps(density, z)))}
+            pulls.append(float((np.nanmean(inside[rows]) - level) / error))
+    return {"pulls": pulls, "crps": float(np.nanmean(crps(density, z)))}
 
 
 def one(table: Table, seed: int) -> dict[str, Any]:

@@ -200,8 +200,8 @@ def _structure(rows: _Rows, fitted: Tensor, config: PhotozConfig) -> Structure |
     crowd = "the training redshifts crowd at narrow values, as along one line of sight"
     if config.structure == "off":
         log.warning(
-            "%s: if all that you will serve lies in the same field, structure='auto' gains about %.2f nats for each "
-            "galaxy; for other fields this is right as it is",
+            "%s: if all that you will serve lies in the same field, structure='auto' gains about %.2f nats for "
+            "each galaxy; for other fields this is right as it is",
             crowd,
             found.gain,
         )
@@ -214,10 +214,8 @@ def _straight(rows: _Rows, found: Structure | None) -> _Rows:
     """The rows with redshifts as the networks see them."""
     if found is None:
         return rows
-    return replace(
-        rows,
-        y=interpolate(rows.y.double(), torch.from_numpy(found.knots), torch.from_numpy(found.values))[0].float(),
-    )
+    mapped, _ = interpolate(rows.y.double(), torch.from_numpy(found.knots), torch.from_numpy(found.values))
+    return replace(rows, y=mapped.float())
 
 
 def _structured(model: Model, found: Structure | None) -> Model:
@@ -355,8 +353,8 @@ def _recipe(config: PhotozConfig, rows: int) -> FitConfig:
 
 
 def _student_recipe(config: PhotozConfig, rows: int) -> FitConfig:
-    """About 4,000 steps of twice the batch; there is nothing to overfit, so no decay and no early end."""
-    epochs = 4 * config.epochs or min(400, max(2, round(8000 * config.batch / rows)))
+    """About 8,000 steps of twice the batch; there is nothing to overfit, so no decay and no early end."""
+    epochs = 4 * config.epochs or min(800, max(2, round(16_000 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
         learning_rate=0.6 * config.learning_rate,

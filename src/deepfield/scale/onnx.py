@@ -52,8 +52,8 @@ def export(
 ) -> None:
     """Write ``model`` as ONNX with one input "x" (rows, n_inputs) and one output "mixture" (rows, 3K).
 
-    ``card`` is kept in the file's metadata. Where the head maps its target (:class:`deepfield.core.warp.Warped`) the
-    output is "mixture_of_u", the mixture of u = G(y), and the card's "map" has G as two lists, y and u, to be
+    ``card`` is kept in the file's metadata. Where the head maps its target (:class:`deepfield.core.warp.Warped`)
+    the output is "mixture_of_u", the mixture of u = G(y), and the card's "map" has G as two lists, y and u, to be
     interpolated linearly: a quantile of y is G^-1 of the quantile of u.
 
     Raises
