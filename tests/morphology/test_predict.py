@@ -69,6 +69,16 @@ def test_votes_have_intervals(voter, simulated, tmp_path):
         assert (table[f"{name}_lo68"] < table[f"{name}_hi68"]).all()
 
 
+def test_votes_averaged_over_turns_are_written_and_read(voter, simulated, tmp_path):
+    voter.save(tmp_path / "m")
+    images = simulated[1][:6]
+    predict_file(tmp_path / "m", images, tmp_path / "v.parquet", average=True, progress=False)
+    p = predict(voter, images, average=True)
+    assert p.features.shape[1] == 8 * len(voter.answers)
+    again, _ = read_prediction(tmp_path / "v.parquet")
+    assert again.answers == voter.answers and np.allclose(again.probabilities, p.probabilities, atol=1e-6)
+
+
 def test_a_warning_counts_what_cannot_be_served(voter, simulated, caplog):
     pixels = simulated[0].images[:8].numpy().copy()
     pixels[1, 0, 0, 0] = np.nan

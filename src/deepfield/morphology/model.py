@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -297,7 +298,7 @@ class MorphologyModel:
             return Categorical(len(self.labels)), p.clamp_min(1e-300).log() / self.temperature
         head, versions = self.model.head, features.shape[1]
         own = list(head.members) if isinstance(head, Ensemble) else [head]
-        heads = [own[v % len(own)] for v in range(versions)]
+        heads = [copy.deepcopy(own[v % len(own)]) for v in range(versions)]  # a file shares no tensors
         moved = features - float(np.log(self.temperature))
         return (heads[0] if versions == 1 else Ensemble(heads)), moved.flatten(1)
 
