@@ -13,7 +13,7 @@ from deepfield.core.optional import require
 
 assert "torch" not in sys.modules, "import deepfield loads torch"
 
-from deepfield import core, data, photoz, physics, scale, trust  # noqa: E402, F401
+from deepfield import core, data, morphology, photoz, physics, scale, trust  # noqa: E402, F401
 
 rng = np.random.default_rng(0)
 z = rng.uniform(0.01, 0.5, 400)

@@ -6,6 +6,7 @@ A line ``<!-- generated: NAME ARGUMENTS -->`` in a page is replaced by what the 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -64,16 +65,15 @@ def presets() -> str:
     return _table(["preset", "survey", "bands", "columns, the preferred first"], rows)
 
 
-def settings() -> str:
-    """The fields of the configuration: their defaults and what its docstring says of them."""
+def settings(science: str = "photoz", name: str = "PhotozConfig") -> str:
+    """The fields of a science's configuration: their defaults and what its docstring says of them."""
     from numpydoc.docscrape import ClassDoc
 
-    from deepfield.photoz import PhotozConfig
-
+    config = getattr(importlib.import_module(f"deepfield.{science}"), name)
     said = {}
-    for names, _, words in ClassDoc(PhotozConfig)["Parameters"]:
+    for names, _, words in ClassDoc(config)["Parameters"]:
         said |= dict.fromkeys(names.split(", "), " ".join(words).replace("``", "`"))
-    rows = [[f"`{f.name}`", f"`{f.default!r}`", said.get(f.name, "")] for f in dataclasses.fields(PhotozConfig)]
+    rows = [[f"`{f.name}`", f"`{f.default!r}`", said.get(f.name, "")] for f in dataclasses.fields(config)]
     return _table(["setting", "default", "what"], rows)
 
 

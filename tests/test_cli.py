@@ -1,5 +1,6 @@
 """The command line as a whole: help, data sets, exit codes."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -20,7 +21,10 @@ def test_help_teaches_without_loading_torch():
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["photoz", "photoz train", "photoz predict", "photoz score", "run", "data"])
+@pytest.mark.parametrize(
+    "command",
+    ["photoz", "photoz train", "photoz predict", "photoz score", "morphology", "morphology train", "run", "data"],
+)
 def test_every_command_has_help(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
@@ -80,12 +84,15 @@ def test_stopped_by_hand(capsys, monkeypatch):
 
 
 def test_run_of_every_science(tmp_path, capsys, monkeypatch):
-    import deepfield.photoz
-
     calls = []
-    monkeypatch.setattr(deepfield.photoz, "run", lambda data, *, out, **_: calls.append((data, out)) or {"a": 1})
+    for science in deepfield.SCIENCES:
+        monkeypatch.setattr(
+            importlib.import_module(f"deepfield.{science}"),
+            "run",
+            lambda data, *, out, **_: calls.append((data, out)) or {"a": 1},
+        )
     assert main(["run", "--out", str(tmp_path)]) == 0
-    assert calls == [(None, tmp_path / "photoz")]
+    assert calls == [(None, tmp_path / science) for science in deepfield.SCIENCES]
     capsys.readouterr()
     assert main(["run", "photoz", "--data", "sdss_mgs", "--out", str(tmp_path), "--json"]) == 0
-    assert calls[1] == ("sdss_mgs", tmp_path) and json.loads(capsys.readouterr().out) == {"a": 1}
+    assert calls[-1] == ("sdss_mgs", tmp_path) and json.loads(capsys.readouterr().out) == {"a": 1}

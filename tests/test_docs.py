@@ -19,7 +19,14 @@ from deepfield import cli
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_COMMANDS = ("README.md", "docs/quickstart.md")
-RUN_PYTHON = ("README.md", "docs/quickstart.md", "docs/photoz.md", "docs/scale.md", "docs/data.md")
+RUN_PYTHON = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/photoz.md",
+    "docs/morphology.md",
+    "docs/scale.md",
+    "docs/data.md",
+)
 SLOW = ("run", "data get")  # these are parsed, not run: they are the main job, and downloads
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -40,6 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from deepfield import data, photoz
 
     folder = tmp_path_factory.mktemp("docs")
+    cli.main(["morphology", "simulate", "-n", "100", "--size", "32", "--out", str(folder / "galaxies.hdf5")])
     galaxies = photoz.simulate(1200, survey="sdss", seed=0)
     data.write(galaxies, folder / "galaxies.parquet")
     data.write(photoz.simulate(300, survey="sdss", seed=1), folder / "new.parquet")

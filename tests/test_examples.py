@@ -20,7 +20,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"photoz"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"morphology", "photoz"}
 
 
 @pytest.mark.parametrize("data", ["registered", "simulated"])
@@ -40,6 +40,24 @@ def test_photoz(
     # Of 450 test galaxies and some 220 that calibrated: five standard deviations about the nominal level.
     assert 0.48 < found["coverage_68"] < 0.88
     assert found["sigma_nmad"] < 0.04 and found["crps"] < 0.03
+
+
+@pytest.mark.parametrize("data", ["registered", "simulated"])
+def test_morphology(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("PIL")
+    example = load("morphology")
+    if data == "simulated":
+        monkeypatch.setattr(example.data, "available", lambda name: False)
+    elif not example.data.available("galaxy_zoo1_sdss"):
+        pytest.skip("the data set is not at hand")
+    found = example.main(["--rows", "200", "--quick", "--out", str(tmp_path / "m.png")])
+    said = capsys.readouterr().out
+    assert ("simulating" in said) == (data == "simulated")
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert found["change"] < 1e-5 and 0 < found["accuracy"] <= 1
 
 
 def _no_network(name: str) -> None:

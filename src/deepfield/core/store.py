@@ -24,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from deepfield.core.errors import ModelError
+from deepfield.core.files import atomic
 
 FORMAT = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
@@ -178,6 +179,32 @@ def restore(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"tensor '{name}' holds NaN or infinite values")
     module.load_state_dict(weights)
+
+
+def claim(checkpoints: str | os.PathLike[str], job: dict[str, Any]) -> Path:
+    """Make the folder of a training's checkpoints, and note in it whose they are.
+
+    The fit itself does not know of the batches, their augmentation or where the data came from.
+
+    Raises
+    ------
+    ModelError
+        If it holds the checkpoints of another job.
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp()) / "checkpoints"
+    >>> claim(folder, {"seed": 1}) == claim(folder, {"seed": 1}) == folder
+    True
+    """
+    folder = Path(checkpoints)
+    folder.mkdir(parents=True, exist_ok=True)
+    note, text = folder / "job.json", json.dumps(_plain(job), sort_keys=True)
+    if note.is_file() and note.read_text() != text and any(folder.glob("*.ckpt")):
+        raise ModelError(f"{folder} belongs to a training with other settings or data; delete it to start anew")
+    with atomic(note) as temporary:
+        temporary.write_text(text)
+    return folder
 
 
 def _plain(value: Any) -> Any:

@@ -185,7 +185,8 @@ class Images:
     size : int
         Pixels on a side.
     meta : dict
-        ``pixel_scale`` (arcsec, 0 if not known) and ``psf_fwhm`` (arcsec in each band, empty if not known).
+        ``pixel_scale`` (arcsec, 0 if not known), ``psf_fwhm`` (arcsec in each band, empty if not known) and
+        ``crop`` (central pixels of the originals that are kept, 0 for all).
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class Images:
         if len(bands) != frame.bands:
             raise TableError(f"{len(bands)} names of bands ({', '.join(bands)}) for images of {frame.bands} bands")
         self.table, self.bands, self.size = table, tuple(bands), frame.size
-        self.meta: dict[str, Any] = {"pixel_scale": 0.0, "psf_fwhm": (), **(meta or {})}
+        self.meta: dict[str, Any] = {"pixel_scale": 0.0, "psf_fwhm": (), "crop": 0, **(meta or {})}
         self._store = _Store(source, frame, cache, workers, processes)
         self._rows = np.arange(len(source))
 

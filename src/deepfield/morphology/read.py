@@ -85,7 +85,11 @@ def read(
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
     frame, names = _frame(source, tuple(bands), size, crop)
-    meta: dict[str, Any] = {"pixel_scale": float(pixel_scale), "psf_fwhm": tuple(map(float, psf_fwhm))}
+    meta: dict[str, Any] = {
+        "pixel_scale": float(pixel_scale),
+        "psf_fwhm": tuple(map(float, psf_fwhm)),
+        "crop": crop,
+    }
     if pixel_scale and size:
         original = crop or min(_first(source, len(bands)).shape[1:])
         meta["pixel_scale"] = float(pixel_scale) * original / size

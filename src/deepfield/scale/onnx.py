@@ -61,22 +61,32 @@ def export(
     DeepfieldError
         If the head is no Gaussian mixture.
     """
-    onnx = require("onnx", extra="onnx")
-    require("onnxscript", extra="onnx")
     wrapped = MixtureParameters(model).eval()
     card = dict(card or {})
     if isinstance(model.head, Warped):
         card["map"] = [model.head.knots.tolist(), model.head.values.tolist()]
-    example = torch.ones(8, n_inputs)
+    output = "mixture_of_u" if isinstance(model.head, Warped) else "mixture"
+    write_graph(wrapped, torch.ones(8, n_inputs), path, output=output, card=card)
+
+
+def write_graph(
+    module: nn.Module, example: Tensor, path: str | os.PathLike[str], *, output: str, card: dict[str, Any]
+) -> None:
+    """Write a module as ONNX with one input "x", like ``example`` but with any number of rows, and one output.
+
+    ``card`` is kept in the file's metadata.
+    """
+    onnx = require("onnx", extra="onnx")
+    require("onnxscript", extra="onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with atomic(path) as temporary, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            wrapped,
+            module,
             (example,),
             str(temporary),
             input_names=["x"],
-            output_names=["mixture_of_u" if isinstance(model.head, Warped) else "mixture"],
+            output_names=[output],
             dynamic_shapes={"x": {0: torch.export.Dim("rows")}},
             dynamo=True,
             external_data=False,

@@ -1,0 +1,86 @@
+"""Images turned, mirrored, scaled, moved and made noisier in every step: a batch at a time, in torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deepfield.morphology.model import Camera, MorphologyConfig
+
+
+class Augment:
+    """Batches of raw pixels and targets to what the net sees, each image changed at random.
+
+    Pixels are drawn on a turned grid from an image of up to twice the net's resolution, averaged over the size of
+    the net's pixels first, so that nothing is sampled too coarsely; then stretched. With all changes off the
+    result is the camera's own, to the interpolation.
+
+    Parameters
+    ----------
+    camera : Camera
+    config : MorphologyConfig
+        Its ``rotate``, ``flip``, ``swap``, ``zoom``, ``shift`` and ``noise``.
+    labels : sequence of str
+        Class names, to find those that a mirror exchanges.
+
+    Examples
+    --------
+    >>> augment = Augment(Camera(3, 16), MorphologyConfig())
+    >>> x, y = torch.zeros(4, 3, 32, 32), torch.arange(4)
+    >>> [tuple(t.shape) for t in augment(x, y, generator=torch.Generator().manual_seed(0))]
+    [(4, 3, 16, 16), (4,)]
+    """
+
+    def __init__(self, camera: Camera, config: MorphologyConfig, labels: Sequence[str] = ()) -> None:
+        self.camera, self.config = camera, config
+        self.exchange = torch.arange(len(labels))
+        if config.swap:
+            one, other = (list(labels).index(name) for name in config.swap)
+            self.exchange[[one, other]] = self.exchange[[other, one]]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.config.flip
+        seen = self.camera.stretch(self._draw(x, mirrored, generator))
+        if self.config.noise:
+            width = self.config.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
+            seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))
+        return seen.contiguous(memory_format=torch.channels_last), self._mirror(y, mirrored)
+
+    def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image on its own turned grid of the net's pixels."""
+        config, n, size = self.config, len(x), self.camera.pixels
+        fine = self.camera.reduce(x, min(x.shape[-1], 2 * size))
+        window = max(1, round(fine.shape[-1] / size))
+        blurred = F.avg_pool2d(fine, window, 1) if window > 1 else fine
+        angle, scale = (torch.rand(n, generator=generator) for _ in range(2))
+        place = 2 * config.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
+        factor = (1 + config.zoom) ** (2 * scale - 1) * (fine.shape[-1] / blurred.shape[-1])
+        angle = 2 * math.pi * angle * config.rotate
+        cos, sin = factor * angle.cos(), factor * angle.sin()
+        sign = torch.where(mirrored, -1.0, 1.0)
+        rows = [torch.stack([sign * cos, -sin, place[:, 0]], -1), torch.stack([sign * sin, cos, place[:, 1]], -1)]
+        grid = F.affine_grid(torch.stack(rows, 1), [n, x.shape[1], size, size], align_corners=False)
+        return F.grid_sample(blurred, grid, padding_mode="reflection", align_corners=False)
+
+    def _mirror(self, y: Tensor, mirrored: Tensor) -> Tensor:
+        """Targets of the images of which some are mirrored."""
+        if not self.config.swap:
+            return y
+        other = self.exchange[y] if y.dim() == 1 else y[:, self.exchange]
+        return torch.where(mirrored if y.dim() == 1 else mirrored[:, None], other, y)
+
+
+class Seen:
+    """Batches as the net sees them, nothing changed: for validation."""
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera = camera
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return self.camera(x), y

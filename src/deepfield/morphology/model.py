@@ -1,0 +1,383 @@
+"""The morphology model: q(classes or votes | image), its configuration, its first layers, its calibration."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepfield.core.errors import DeepfieldError, ModelError
+from deepfield.core.heads import Categorical, Ensemble, Head
+from deepfield.core.model import Model, Parallel, ensemble, members
+from deepfield.core.nets import ConvNet, width_for
+from deepfield.core.nets.group import GROUPS
+from deepfield.core.store import Saved, load, restore, save
+from deepfield.core.votes import Votes
+from deepfield.morphology.stretch import KINDS, Stretch
+from deepfield.morphology.trees import Tree, from_dict, tree
+
+_RANGES = (
+    ("pixels", 16, 1024), ("members", 1, 100), ("parameters", 1000, 1e8), ("epochs", 0, 1e6), ("batch", 2, 1e6),
+    ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99), ("zoom", 0, 1), ("shift", 0, 0.5),
+    ("noise", 0, 100), ("thaw", 0, 1), ("seed", 0, 2**32 - 1),
+)  # fmt: skip
+_NET_RANGES = {"width": (1, 2000), "kernel": (1, 31), "expand": (0, 16), "dropout": (0, 0.99)}
+_CHUNK = 256  # images in one call of the net
+
+
+@dataclass(frozen=True)
+class MorphologyConfig:
+    """What a morphology model is, and how it is trained.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        The column with the class of each image, names or numbers; or several columns with the share of each class
+        (vote fractions, soft labels). By default ``label_name``, ``class`` or ``label``.
+    tree : str
+        In place of labels, votes over a tree of questions: "gz2", "decals12", "decals5" or "desi".
+    group : str
+        What the net is blind to by construction: "p4m" turns by 90 degrees and mirrors, "d8" turns by 45 degrees
+        too; "p4" and "c8" the same without mirrors, so that clockwise and anticlockwise differ; "none" nothing.
+    pixels : int
+        Pixels on a side of what the net sees; images are averaged down to it.
+    stretch : str
+        "linear" for pictures, "asinh" for fluxes, "auto" by the type of the pixels (bytes or floats).
+    members : int
+        Networks trained together and averaged.
+    parameters : int
+        Weights of each member, about.
+    dropout : float
+        Before the last layer.
+    epochs : int
+        Most passes over the training images; 0 chooses by their number. Training stops earlier if held-out
+        images say so.
+    batch : int
+        Images in a step.
+    learning_rate, weight_decay : float
+        Of the optimiser.
+    rotate, flip : bool
+        Whether each step sees the images turned by any angle, and mirrored half of the time.
+    swap : tuple of str
+        Two classes that a mirror exchanges, such as clockwise and anticlockwise spirals; recognised by itself
+        where their names say so.
+    zoom, shift, noise : float
+        Largest change of scale (0.12: from 1/1.12 to 1.12), of place (share of the side), and of the noise
+        (in units of the spread of all pixels) in each step.
+    thaw : float
+        When training goes on from another model (``init``): the learning rate of all layers over the usual one,
+        after the last layer has been fitted alone. 0 leaves the others frozen.
+    validation, calibration : float
+        Shares of the images kept from training: to stop in time, and to calibrate.
+    seed : int
+        Of everything random.
+    """
+
+    labels: tuple[str, ...] = ()
+    tree: str = ""
+    group: str = "p4m"
+    pixels: int = 64
+    stretch: str = "auto"
+    members: int = 1
+    parameters: int = 100_000
+    dropout: float = 0.0
+    epochs: int = 0
+    batch: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    rotate: bool = True
+    flip: bool = True
+    swap: tuple[str, ...] = ()
+    zoom: float = 0.12
+    shift: float = 0.04
+    noise: float = 0.0
+    thaw: float = 0.1
+    validation: float = 0.1
+    calibration: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "swap"):  # "a,b" is how a command line says it
+            given = getattr(self, name)
+            parts = (given,) if isinstance(given, str) else given
+            object.__setattr__(
+                self, name, tuple(p.strip() for part in parts for p in part.split(",") if p.strip())
+            )
+        if self.labels and self.tree:
+            raise DeepfieldError(f"give labels ({', '.join(self.labels)}) or a tree ('{self.tree}'), not both")
+        if self.tree:
+            tree(self.tree)  # tells which trees there are
+        if self.group not in GROUPS:
+            raise DeepfieldError(f"group '{self.group}' is not one of {', '.join(GROUPS)}")
+        if self.stretch not in ("auto", *KINDS):
+            raise DeepfieldError(f"stretch '{self.stretch}' is not one of auto, {', '.join(KINDS)}")
+        if len(self.swap) not in (0, 2) or len(set(self.swap)) < len(self.swap):
+            raise DeepfieldError(f"swap names two classes that a mirror exchanges, not {', '.join(self.swap)}")
+        for name, least, most in _RANGES:
+            if not least <= getattr(self, name) <= most:
+                raise DeepfieldError(f"{name} lies between {least} and {most:g}, got {getattr(self, name)}")
+        if not (0 < self.validation < 1 and self.calibration >= 0 and self.validation + self.calibration < 0.9):
+            raise DeepfieldError(
+                f"validation ({self.validation}) and calibration ({self.calibration}) are shares of the images "
+                "and must leave some to train on"
+            )
+
+
+class Camera(nn.Module):
+    """Raw pixels (N, B, S, S), bytes or fluxes, to what the net sees (N, B, pixels, pixels): mean, then stretch.
+
+    Examples
+    --------
+    >>> Camera(3, 16)(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
+    torch.Size([2, 3, 16, 16])
+    """
+
+    def __init__(self, bands: int, pixels: int, kind: str = "linear") -> None:
+        super().__init__()
+        self.pixels, self.stretch = pixels, Stretch(bands, kind)
+
+    def reduce(self, x: Tensor, size: int = 0) -> Tensor:
+        """Means over the pixels of a coarser grid (N, B, size, size), in float32; commutes with quarter turns."""
+        size, x = size or self.pixels, x.float()
+        if x.shape[-1] == size:
+            return x
+        share = torch.from_numpy(_shares(x.shape[-1], size)).to(x.device)
+        return share @ x @ share.T
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stretch(self.reduce(x))
+
+
+@functools.lru_cache
+def _shares(side: int, size: int) -> Any:
+    """How much each of ``side`` pixels in a row counts in the mean of each of ``size`` (size, side)."""
+    width, old, new = side / size, np.arange(side), np.arange(size)[:, None]
+    covered = np.clip(np.minimum(old + 1, (new + 1) * width) - np.maximum(old, new * width), 0, 1)
+    return (covered / covered.sum(1, keepdims=True)).astype(np.float32)
+
+
+def head_of(labels: Sequence[str], questions: Tree | None) -> Head:
+    """Classes that exclude one another, or votes over a tree."""
+    return Votes(list(questions.groups)) if questions else Categorical(len(labels))
+
+
+def net_options(config: MorphologyConfig, bands: int, outputs: int) -> dict[str, Any]:
+    """What builds one member; stored with the model, so that a later default does not change it."""
+    known = inspect.signature(ConvNet).parameters.values()
+    options = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY} | {
+        "group": config.group,
+        "dropout": config.dropout,
+    }
+    options["depth"] = list(options["depth"])
+    rest = {name: value for name, value in options.items() if name != "width"}
+    return options | {"width": width_for(config.parameters, bands, outputs, **rest)}
+
+
+def build(
+    config: MorphologyConfig,
+    net: dict[str, Any],
+    *,
+    bands: int,
+    kind: str,
+    labels: Sequence[str] = (),
+    questions: Tree | None = None,
+) -> Model:
+    """The untrained model: a camera, then the members side by side."""
+
+    def member(k: int) -> Model:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed * 1009 + k)
+            head = head_of(labels, questions)
+            return Model(ConvNet(bands, head.n_features, **net), head)
+
+    core = ensemble([member(k) for k in range(config.members)])
+    return Model(nn.Sequential(Camera(bands, config.pixels, kind), core.net), core.head)
+
+
+def parts(model: Model) -> tuple[Camera, Model]:
+    """The camera, and the model of what it gives; weights are shared."""
+    stages: Any = model.net
+    return stages[0], Model(stages[1], model.head)
+
+
+@dataclass
+class MorphologyModel:
+    """A trained model with its calibration: what is saved, loaded and asked.
+
+    Parameters
+    ----------
+    config : MorphologyConfig
+    model : Model
+    bands : tuple of str
+    side, crop : int
+        Pixels on a side of the images it takes, and of the centre of the originals that went into them (0: all).
+    kind : str
+        "linear" or "asinh".
+    net : dict
+        What builds a member.
+    labels : tuple of str
+        Class names; empty for votes.
+    tree : Tree or None
+        The questions, for votes.
+    temperature : float
+        Divides the log probabilities of classes; of votes it divides the concentrations.
+    card : dict
+        Training data, metrics, versions.
+    """
+
+    config: MorphologyConfig
+    model: Model
+    bands: tuple[str, ...]
+    side: int
+    crop: int
+    kind: str
+    net: dict[str, Any]
+    labels: tuple[str, ...] = ()
+    tree: Tree | None = None
+    temperature: float = 1.0
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Columns of a prediction: ``p_<class>``, or ``<question>_<answer>``."""
+        return self.tree.columns if self.tree else tuple(f"p_{label}" for label in self.labels)
+
+    @property
+    def blind_to_mirrors(self) -> bool:
+        """Whether a mirror image is the same to the task."""
+        return self.config.flip and not self.config.swap
+
+    # -- asking -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def served(self) -> nn.Module:
+        """The net with its filters expanded to ordinary convolutions, for inference."""
+        camera, core = parts(self.model)
+        plain = [_net(member).ordinary() for member in members(core)]
+        return nn.Sequential(camera, Parallel(list(plain)) if len(plain) > 1 else plain[0]).eval()
+
+    @torch.no_grad()
+    def features(self, x: Tensor, *, average: bool = False) -> Tensor:
+        """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged.
+
+        ``average`` asks of the image turned by 0, 90, 180 and 270 degrees, and of its mirror images where the task
+        is blind to them: what a net of group "none" gains from being asked eight times.
+        """
+        size = len(self.answers)
+        found = []
+        for start in range(0, len(x), _CHUNK):
+            part = x[start : start + _CHUNK]
+            versions = [part.rot90(k, (2, 3)) for k in range(4 if average else 1)]
+            versions += [v.flip(3) for v in versions] if average and self.blind_to_mirrors else []
+            found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1))
+        return torch.cat(found) if found else torch.zeros(0, self.config.members, size)
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> Tensor:
+        """What the members make of raw pixels (N, B, side, side) before their last layer (N, E)."""
+        camera, body = self.served[0], self.served[1]  # type: ignore[index]
+        nets: list[Any] = list(body.nets) if isinstance(body, Parallel) else [body]
+        found = [
+            torch.cat([net.embed(seen) for net in nets], 1)
+            for seen in (camera(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK))
+        ]
+        return torch.cat(found) if found else torch.zeros(0, sum(net.n_features for net in nets))
+
+    def calibrated(self, features: Tensor) -> tuple[Head, Tensor]:
+        """Head and features (N, ...) of the average of all versions (N, V, F), at the model's temperature."""
+        if not self.tree:
+            p = features.double().softmax(-1).mean(1)
+            return Categorical(len(self.labels)), p.clamp_min(1e-300).log() / self.temperature
+        head, versions = self.model.head, features.shape[1]
+        own = list(head.members) if isinstance(head, Ensemble) else [head]
+        heads = [copy.deepcopy(own[v % len(own)]) for v in range(versions)]  # a file shares no tensors
+        moved = features - float(np.log(self.temperature))
+        return (heads[0] if versions == 1 else Ensemble(heads)), moved.flatten(1)
+
+    # -- files ------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as plain JSON."""
+        return {
+            "morphology": asdict(self.config),
+            "bands": list(self.bands),
+            "side": self.side,
+            "crop": self.crop,
+            "kind": self.kind,
+            "net": self.net,
+            "labels": list(self.labels),
+            "tree": asdict(self.tree) if self.tree else None,
+            "temperature": self.temperature,
+        }
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder."""
+        save(folder, Saved("morphology", self.describe(), self.model.state_dict(), self.card))
+
+    @classmethod
+    def rebuild(cls, described: dict[str, Any], card: dict[str, Any]) -> MorphologyModel:
+        """The inverse of :meth:`describe`, with untrained weights.
+
+        Raises
+        ------
+        ModelError
+            If the description is damaged, absurd or from a newer version.
+        """
+        try:
+            raw = dict(described["morphology"])
+            if unknown := set(raw) - {f.name for f in fields(MorphologyConfig)}:
+                raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
+            config = MorphologyConfig(**raw)
+            bands, labels, net = tuple(described["bands"]), tuple(described["labels"]), dict(described["net"])
+            questions = from_dict(described["tree"]) if described["tree"] else None
+            side, crop = int(described["side"]), int(described["crop"])
+            _check(config, net, bands, labels, side, questions)
+            kind = str(described["kind"])
+            model = build(config, net, bands=len(bands), kind=kind, labels=labels, questions=questions)
+            warmth = float(described["temperature"])
+            if not 0 < warmth < 1e6:
+                raise ModelError(f"the model's temperature of {warmth} is none")
+            return cls(config, model, bands, side, crop, kind, net, labels, questions, warmth, card)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"the model's configuration is damaged: {error}") from None
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> MorphologyModel:
+        """Read a model folder; ModelError with a clear message if it is not whole."""
+        saved = load(folder, domain="morphology")
+        loaded = cls.rebuild(saved.config, saved.card)
+        restore(loaded.model, saved.weights)
+        loaded.model.eval()
+        return loaded
+
+
+def _net(member: Model) -> ConvNet:
+    assert isinstance(member.net, ConvNet)
+    return member.net
+
+
+def _check(
+    config: MorphologyConfig,
+    net: dict[str, Any],
+    bands: tuple[str, ...],
+    labels: tuple[str, ...],
+    side: int,
+    questions: Tree | None,
+) -> None:
+    """Refuse a description that would fill the memory before its weights are looked at."""
+    depth, low = list(net["depth"]), min(net["depth"])
+    fine = all(least <= net[name] <= most for name, (least, most) in _NET_RANGES.items())
+    size = 20 * (1 + sum(depth)) * (2 * net["width"]) ** 2 * net["expand"] * config.members
+    small = 1 <= len(bands) <= 60 and 16 <= side <= 2**14 and low >= 0 and sum(depth) <= 200 and size <= 1e10
+    if not (fine and small and (questions or 2 <= len(labels) <= 4096)):
+        raise ModelError("the model asks for a net of absurd size")

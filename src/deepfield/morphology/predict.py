@@ -1,0 +1,258 @@
+"""From a model and images to class probabilities or vote fractions, in memory or file to file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.store import META
+from deepfield.morphology.images import Images
+from deepfield.morphology.model import MorphologyModel, parts
+from deepfield.morphology.prediction import MorphologyPrediction
+from deepfield.morphology.read import read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("deepfield")
+_ROWS = 512  # images that are decoded and served at a time
+ABSURD = "the net gives no number: pixels are absurd"
+CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
+
+
+@dataclass
+class Counts:
+    """Images of a prediction run, and why some of them could not be served."""
+
+    rows: int = 0
+    unserved: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reasons: NDArray[np.str_]) -> None:
+        self.rows += len(reasons)
+        self.unserved.update(r for r in reasons.tolist() if r)
+
+    def summary(self) -> str:
+        """One line."""
+        first = [f"{n:,}: {reason}" for reason, n in self.unserved.most_common(3)]
+        return f"{self.unserved.total():,} images cannot be served and have NaN ({'; '.join(first)})"
+
+
+def predict(model: MorphologyModel, images: Images, *, average: bool = False) -> MorphologyPrediction:
+    """What every image shows, in order; broken images are NaN, and a warning counts them.
+
+    Parameters
+    ----------
+    model : MorphologyModel
+    images : Images
+        With the model's bands and pixels on a side, as :func:`deepfield.morphology.read` gives them.
+    average : bool
+        Whether each image is asked turned by four angles, and mirrored, and the answers averaged: for nets of the
+        group "none", which are not blind to it.
+
+    Raises
+    ------
+    DeepfieldError
+        If the images have other bands or another size.
+    """
+    prediction = answer(model, *serve(model, images, lambda x: model.features(x, average=average)))
+    counts = Counts()
+    counts.add(prediction.reasons)
+    if counts.unserved:
+        log.warning("%s", counts.summary())
+    return prediction
+
+
+def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) -> MorphologyPrediction:
+    """The prediction behind features (N, V, F) of :meth:`MorphologyModel.features`."""
+    head, flat = model.calibrated(features)
+    return MorphologyPrediction(head, flat, answers=model.answers, reasons=reasons)
+
+
+def serve(
+    model: MorphologyModel, images: Images, function: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, NDArray[np.str_]]:
+    """``function`` of all images (N, ...), NaN where an image is broken or the net gives no number, and why.
+
+    Raises
+    ------
+    DeepfieldError
+        If the images do not fit to the model.
+    """
+    check(model, images)
+    found: list[Tensor] = []
+    why: list[NDArray[np.str_]] = []
+    for start in range(0, max(len(images), 1), _ROWS):
+        x, reasons = images.load(slice(start, start + _ROWS))
+        values = function(x)
+        wrong = ~torch.isfinite(values).flatten(1).all(1).numpy() & (reasons == "")
+        reasons = np.where(wrong, ABSURD, reasons)
+        values[torch.from_numpy(reasons != "")] = torch.nan
+        found.append(values)
+        why.append(reasons)
+    return torch.cat(found), np.concatenate(why)
+
+
+def check(model: MorphologyModel, images: Images) -> None:
+    """Refuse images that the model cannot take; warn of those whose scale it does not know."""
+    if len(images.bands) != len(model.bands):
+        raise DeepfieldError(
+            f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
+            f"{len(model.bands)} ({', '.join(model.bands)})"
+        )
+    if images.size != model.side:
+        raise DeepfieldError(
+            f"the images have {images.size} pixels a side, the model takes {model.side}: read them with "
+            f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
+        )
+    if said := parts(model.model)[0].stretch.check(images.bands, images.meta["pixel_scale"]):
+        log.warning("%s", said)
+
+
+def open_images(model: MorphologyModel, images: Any, **options: Any) -> Images:
+    """Images of a file or folder in the form that a model takes; they are not kept in memory."""
+    if isinstance(images, Images):
+        return images
+    settings: dict[str, Any] = {"bands": model.bands, "size": model.side, "crop": model.crop, "cache": 0}
+    return read(images, **(settings | {k: v for k, v in options.items() if v}))
+
+
+def predict_file(
+    model: str | os.PathLike[str],
+    images: Any,
+    out: str | os.PathLike[str],
+    *,
+    average: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Counts:
+    """Predictions for a file or folder of images to Parquet, in order; a killed run goes on where it stopped.
+
+    Parameters
+    ----------
+    model : path
+        A model folder.
+    images : path
+        What :func:`deepfield.morphology.read` takes; ``options`` are its own.
+    out : path
+        ``.parquet``.
+    average : bool
+        As for :func:`predict`.
+
+    Raises
+    ------
+    DeepfieldError
+        If ``out`` is no Parquet file, or the model or the images are missing or do not fit.
+    """
+    from deepfield.core.prediction_files import KEY, describe
+    from deepfield.scale.stream import stream_parquet
+
+    target = checked_target(out, images)
+    served = MorphologyModel.load(model)
+    stamps = open_images(served, images, **options)
+    check(served, stamps)
+    nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side), average=average)
+    metadata = {KEY: describe(answer(served, nothing, np.array([""])))}
+    identity = hashlib.sha256((Path(model) / META).read_bytes()).hexdigest()
+    counts = Counts()
+
+    def batches(start: int) -> Iterator[Images]:
+        for first in range(start, len(stamps), _ROWS):
+            yield stamps[first : first + _ROWS]
+
+    stream_parquet(
+        batches,
+        lambda part: _arrow(served, part, average).replace_schema_metadata(metadata),
+        target,
+        job={"source": str(images), "digest": stamps.table.digest(), "model": identity, "average": average},
+        total=len(stamps),
+        workers=1,  # the net itself and the decoding share the cores
+        progress=progress,
+    )
+    stamps.close()
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(target).iter_batches(columns=["reason"]):
+        counts.add(np.array(batch.column(0).to_pylist(), dtype=np.str_))
+    return counts
+
+
+def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
+    """The Parquet file to write, which is not the one that is read."""
+    target = Path(out)
+    if target.suffix.lower() != ".parquet" or target.is_dir():
+        raise DeepfieldError(f"results are written to .parquet, not to '{out}'")
+    named = isinstance(images, str | os.PathLike) and Path(images).exists()
+    if named and target.exists() and os.path.samefile(target, images):
+        raise DeepfieldError(f"'{out}' holds the images themselves: give another --out")
+    return target
+
+
+def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
+    """The rows of one batch as they stand in the file."""
+    import pyarrow as pa
+
+    from deepfield.core.prediction_files import feature_column
+
+    found = answer(model, *serve(model, part, lambda x: model.features(x, average=average)))
+    code = np.where(found.reasons == "", 0, np.where(found.reasons == ABSURD, 2, 1)).astype(np.int8)
+    arrays: dict[str, Any] = {"object_id": pa.array(identifiers(part))}
+    arrays |= {name: pa.array(values) for name, values in found.columns().items()}
+    arrays["reason"] = pa.array(found.reasons.tolist(), pa.string())
+    arrays["reason_code"] = pa.array(code)
+    arrays["features"] = feature_column(found.features.numpy())
+    return pa.table(arrays)
+
+
+def identifiers(images: Images) -> NDArray[Any]:
+    """The catalogue's identifiers, or row numbers."""
+    lower = {name.lower(): name for name in images.table.colnames}
+    for name in ("id", "object_id", "objid", "id_str", "dr7objid", "iauname"):
+        if name in lower:
+            ids = np.ma.asarray(images.table[lower[name]])
+            return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
+    return np.asarray(images._rows)
+
+
+class _Answers(nn.Module):
+    """Raw pixels (N, B, S, S) to class probabilities (N, C), or concentrations (N, M, A) of each member."""
+
+    def __init__(self, model: MorphologyModel) -> None:
+        super().__init__()
+        self.net, self.size, self.temperature = model.served, len(model.answers), model.temperature
+        self.heads: Any = nn.ModuleList(getattr(model.model.head, "members", [model.model.head]))
+        self.votes = model.tree is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.net(x).unflatten(1, (-1, self.size))
+        if self.votes:
+            found = [head.concentrations(features[:, k]) for k, head in enumerate(self.heads)]
+            return torch.stack(found, 1) / self.temperature
+        log_p = features.softmax(-1).mean(1).clamp_min(1e-37).log()
+        return (log_p / self.temperature).softmax(-1)
+
+
+def export(model: MorphologyModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write a model as ONNX: raw pixels (N, B, side, side) as float32 in, "answers" out.
+
+    Answers are class probabilities (N, C), or for votes the concentrations (N, members, A) of the posterior. The
+    file's metadata has their names.
+    """
+    from deepfield.scale.onnx import write_graph
+
+    loaded = model if isinstance(model, MorphologyModel) else MorphologyModel.load(model)
+    card = {"morphology": loaded.describe(), "answers": loaded.answers}
+    example = torch.rand(2, len(loaded.bands), loaded.side, loaded.side)
+    write_graph(_Answers(loaded).eval(), example, path, output="answers", card=json.loads(json.dumps(card)))

@@ -1,0 +1,173 @@
+"""What an image is trained on or scored against: a class, shares of classes, or votes over a tree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.table import Table, no_column, shorten
+from deepfield.morphology.labels import read_votes
+from deepfield.morphology.trees import Tree
+
+log = logging.getLogger("deepfield")
+LABEL_NAMES = ("label_name", "class", "label")
+_MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels or votes of N objects.
+
+    Attributes
+    ----------
+    y : Tensor
+        Class numbers (N,), shares of classes (N, C), or votes (N, A).
+    known : (N,) array of bool
+        Rows that have any.
+    labels : tuple of str
+        Class names; empty for votes.
+    tree : Tree or None
+    """
+
+    y: Tensor
+    known: NDArray[np.bool_]
+    labels: tuple[str, ...] = ()
+    tree: Tree | None = None
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Shares of the classes, or of each question's votes are left as counts, (N, A)."""
+        if self.tree or self.y.dim() == 2:
+            return self.y.double().numpy()
+        return np.eye(len(self.labels))[np.maximum(self.y.numpy(), 0)] * self.known[:, None]
+
+
+def targets(
+    table: Table, labels: Sequence[str] = (), *, tree: Tree | None = None, classes: Sequence[str] = ()
+) -> Targets:
+    """Read what the columns of a table say.
+
+    Parameters
+    ----------
+    table : Table
+    labels : sequence of str
+        One column of class names or numbers ("", -1 or masked where unknown), or one column of shares for each
+        class. By default ``label_name``, ``class`` or ``label``.
+    tree : Tree, optional
+        Read votes in place of classes (:func:`deepfield.morphology.labels.read_votes`).
+    classes : sequence of str, optional
+        The classes there are, in order; by default those of the column.
+
+    Raises
+    ------
+    TableError
+        If there is no such column, or it holds what is no class.
+
+    Examples
+    --------
+    >>> found = targets(Table({"label": ["spiral", "", "elliptical"]}))
+    >>> found.labels, found.y.tolist(), found.known.tolist()
+    (('elliptical', 'spiral'), [1, -1, 0], [True, False, True])
+    """
+    if tree is not None:
+        votes = read_votes(table, tree)
+        for note in votes.notes:
+            log.info("%s", note)
+        return Targets(torch.from_numpy(votes.votes).float(), votes.usable, tree=tree)
+    names = list(labels) or [name for name in LABEL_NAMES if name in table.colnames][:1]
+    if not names:
+        raise TableError(
+            f"no column of classes ({', '.join(LABEL_NAMES)}): name it with labels=, or give a tree of votes; "
+            f"columns: {shorten(table.colnames)}"
+        )
+    for name in names:
+        if name not in table.colnames:
+            raise TableError(no_column(name, table.colnames))
+    return _shared(table, names, classes) if len(names) > 1 else _single(table[names[0]], names[0], classes)
+
+
+def _single(column: Any, name: str, classes: Sequence[str]) -> Targets:
+    """One class for each row."""
+    plain = np.ma.asarray(column)
+    values, hidden = np.asarray(plain.data), np.ma.getmaskarray(plain).copy()
+    if values.ndim != 1:
+        raise TableError(f"column '{name}' has shape {values.shape}: one class for each image is needed")
+    if values.dtype.kind in "fiub":
+        hidden |= ~np.isfinite(values) | (values < 0)
+        if (values[~hidden] != np.floor(values[~hidden])).any():
+            raise TableError(f"column '{name}' holds fractions: for soft labels name one column for each class")
+        texts = np.where(hidden, 0, values).astype(np.int64).astype(str)
+    else:
+        texts = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()], dtype=np.str_)
+        texts = np.char.strip(texts)
+        hidden |= texts == ""
+    own = sorted(set(texts[~hidden].tolist()), key=lambda t: (len(t), t) if t.isdigit() else (0, t))
+    known = list(classes) or own
+    if not 2 <= len(known) <= _MOST_CLASSES:
+        raise TableError(f"column '{name}' has {len(known)} classes ({shorten(known, 3)}): two or more are needed")
+    if strange := [t for t in own if t not in known]:
+        raise TableError(f"column '{name}' has the class '{strange[0]}', which is none of {', '.join(known)}")
+    number = {text: i for i, text in enumerate(known)}
+    y = [-1 if gone else number[text] for text, gone in zip(texts.tolist(), hidden.tolist())]
+    return Targets(torch.tensor(y, dtype=torch.long), ~hidden, tuple(known))
+
+
+def _shared(table: Table, names: Sequence[str], classes: Sequence[str]) -> Targets:
+    """A share of each class for each row, from one column each."""
+    if classes and len(classes) != len(names):
+        raise TableError(
+            f"{len(names)} columns ({shorten(names, 4)}) for {len(classes)} classes: one each is needed"
+        )
+    given = np.stack([table.column(name) for name in names], 1)
+    with np.errstate(invalid="ignore"):
+        fine = (np.isfinite(given) & (given >= 0)).all(1) & (given.sum(1) > 0)
+    shares = np.where(fine[:, None], given, 1.0)
+    shares = shares / shares.sum(1, keepdims=True) * fine[:, None]
+    return Targets(torch.from_numpy(shares).float(), fine, tuple(classes or (n.removeprefix("p_") for n in names)))
+
+
+def handed(labels: Sequence[str]) -> tuple[str, ...]:
+    """Two classes whose names say that a mirror exchanges them, or nothing.
+
+    Examples
+    --------
+    >>> handed(["elliptical", "spiral anticlockwise", "spiral clockwise"])
+    ('spiral clockwise', 'spiral anticlockwise')
+    >>> handed(["elliptical", "spiral"])
+    ()
+    """
+    for way, back in (("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"), ("cw", "acw"),
+                      ("cw", "ccw")):  # fmt: skip
+        for one, other in permutations(labels, 2):
+            a, b = one.lower(), other.lower()
+            if way in a and back not in a and b == a.replace(way, back):
+                return one, other
+    return ()
+
+
+def swapped(labels: Sequence[str], swap: Sequence[str], group_mirrors: bool) -> tuple[str, ...]:
+    """The two classes that a mirror exchanges: given, or found by their names.
+
+    Raises
+    ------
+    DeepfieldError
+        If they are no classes, or the net's group is blind to their difference.
+    """
+    pair = tuple(swap) or handed(labels)
+    if wrong := [name for name in pair if name not in labels]:
+        raise DeepfieldError(f"swap names '{wrong[0]}', which is no class; classes: {', '.join(labels) or 'none'}")
+    if pair and group_mirrors:
+        raise DeepfieldError(
+            f"'{pair[0]}' and '{pair[1]}' are mirror images of each other, which the groups p4m and d8 "
+            "cannot tell apart: take p4, c8 or none"
+        )
+    return pair

@@ -1,0 +1,67 @@
+"""Images changed at random: what must stay, stays; what a mirror exchanges, is exchanged."""
+
+import pytest
+import torch
+
+from deepfield.morphology.augment import Augment, Seen
+from deepfield.morphology.model import Camera, MorphologyConfig
+
+STILL = {"rotate": False, "flip": False, "zoom": 0.0, "shift": 0.0}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_nothing_changed_is_what_the_camera_sees(side):
+    x, camera = torch.randn(4, 2, side, side), Camera(2, 16)
+    y = torch.arange(4)
+    changed, same = Augment(camera, MorphologyConfig(**STILL))(x, y, generator=generator())
+    assert torch.allclose(changed, camera(x), atol=1e-4) and same.tolist() == [0, 1, 2, 3]
+    assert torch.equal(Seen(camera)(x, y, generator=generator())[0], camera(x))
+
+
+def test_turns_keep_rings():
+    y, x = torch.meshgrid(*[torch.arange(32.0) - 15.5] * 2, indexing="ij")
+    ring = torch.exp(-((torch.hypot(x, y) - 8) ** 2) / 8)[None, None].expand(20, 1, 32, 32)
+    config = MorphologyConfig(zoom=0, shift=0)
+    turned, _ = Augment(Camera(1, 32), config)(ring, torch.zeros(20), generator=generator())
+    inside = torch.hypot(x, y) < 14  # beyond, the image is continued by its reflection
+    assert ((turned - ring) * inside).abs().max() < 0.06 < 0.5 < ring.max()
+
+
+def test_zoom_and_shift_stay_within_their_range():
+    x = torch.zeros(200, 1, 65, 65)
+    x[:, :, 32, 52] = 1.0  # 20 pixels right of the middle
+    config = MorphologyConfig(**{**STILL, "zoom": 0.25})
+    seen, _ = Augment(Camera(1, 65), config)(x, torch.zeros(200), generator=generator())
+    place = seen[:, 0, 32].argmax(-1) - 32
+    assert place.min() == 16 and place.max() == 25
+    config = MorphologyConfig(**{**STILL, "shift": 0.1})
+    seen, _ = Augment(Camera(1, 65), config)(x, torch.zeros(200), generator=generator())
+    row = seen[:, 0].amax(-1).argmax(-1) - 32
+    assert -7 <= row.min() <= -5 and 5 <= row.max() <= 7, "a tenth of 65 pixels"
+
+
+def test_a_mirror_exchanges_the_two_senses_and_nothing_else():
+    config = MorphologyConfig(group="p4", **{**STILL, "flip": True}, swap=("cw", "acw"))
+    augment = Augment(Camera(1, 16), config, ["acw", "cw", "edge"])
+    x = torch.zeros(300, 1, 16, 16)
+    x[..., :8] = 1.0  # bright on the left
+    y = torch.arange(300) % 3
+    seen, label = augment(x, y, generator=generator())
+    mirrored = seen[:, 0, 8, 12] > seen[:, 0, 8, 3]
+    assert 0.35 < mirrored.float().mean() < 0.65
+    assert torch.equal(label, torch.where(mirrored & (y < 2), 1 - y, y))
+    soft, shares = torch.eye(3)[y], augment(x, torch.eye(3)[y], generator=generator())[1]
+    assert torch.equal(shares.argmax(1), label) and soft.sum() == shares.sum()
+
+
+def test_noise_is_drawn_afresh_and_repeats_with_the_seed():
+    config = MorphologyConfig(**STILL, noise=0.5)
+    augment = Augment(Camera(1, 16), config)
+    x, y = torch.zeros(64, 1, 16, 16), torch.zeros(64)
+    one, two, other = (augment(x, y, generator=generator(s))[0] for s in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    assert one.flatten(1).std(1).max() < 0.6 and one.flatten(1).std(1).min() < 0.1

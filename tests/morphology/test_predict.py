@@ -1,0 +1,154 @@
+"""Prediction in memory and file to file: order, broken images, what does not fit, ONNX."""
+
+import io
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from deepfield import morphology
+from deepfield.core.errors import DeepfieldError
+from deepfield.morphology.predict import ABSURD, export, predict, predict_file, serve
+from deepfield.morphology.prediction import read_prediction
+from deepfield.morphology.read import read
+
+
+def encoded(pixels):
+    from PIL import Image
+
+    found = []
+    for image in pixels:
+        file = io.BytesIO()
+        Image.fromarray(np.moveaxis(image, 0, -1)).save(file, "PNG")
+        found.append(file.getvalue())
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model, toy):
+    """A model, and a Parquet file of 30 pictures of which three are broken."""
+    folder = tmp_path_factory.mktemp("predict")
+    model.save(folder / "model")
+    pixels, table = toy(30, seed=5)
+    images = encoded(pixels)
+    images[4], images[11], images[20] = images[4][:60], b"", encoded(pixels[:1, :, :16])[0]
+    pq.write_table(pa.table({"id": table["id"], "label": table["label"], "image": images}), folder / "new.parquet")
+    return folder
+
+
+def test_file_to_file_keeps_order_and_flags_what_is_broken(place, model, toy):
+    counts = predict_file(place / "model", place / "new.parquet", place / "p.parquet", progress=False)
+    assert counts.rows == 30 and counts.unserved.total() == 2, counts.summary()
+    table = pq.read_table(place / "p.parquet").to_pandas()
+    assert table["object_id"].tolist() == list(range(100, 130))
+    broken = table["reason_code"] != 0
+    assert broken[broken].index.tolist() == [4, 11] and table["p_flat"].isna().tolist() == broken.tolist()
+    assert (
+        "cut off" in table["reason"][4]
+        and table["reason"][11] == "there are no bytes"
+        and table["reason"][0] == ""
+    )
+    pixels, _ = toy(30, seed=5)
+    straight = predict(model, read(pixels)).probabilities
+    good = ~broken.to_numpy() & (np.arange(30) != 20)  # that one is half the size, and was resampled
+    assert np.allclose(table[["p_flat", "p_round"]].to_numpy()[good], straight[good], atol=1e-5)
+    again, _ = read_prediction(place / "p.parquet")
+    assert np.allclose(again.probabilities[good], straight[good], atol=1e-5)
+    assert again.reasons.tolist() == table["reason"].tolist()
+
+
+def test_votes_have_intervals(voter, simulated, tmp_path):
+    voter.save(tmp_path / "m")
+    predict_file(tmp_path / "m", simulated[1][:20], tmp_path / "v.parquet", progress=False)
+    table = pq.read_table(tmp_path / "v.parquet").to_pandas()
+    for name in simulated[0].tree.columns:
+        assert (table[f"{name}_lo68"] <= table[name] + 0.2).all() and (table[f"{name}_hi68"] <= 1).all()
+        assert (table[f"{name}_lo68"] < table[f"{name}_hi68"]).all()
+
+
+def test_votes_averaged_over_turns_are_written_and_read(voter, simulated, tmp_path):
+    voter.save(tmp_path / "m")
+    images = simulated[1][:6]
+    predict_file(tmp_path / "m", images, tmp_path / "v.parquet", average=True, progress=False)
+    p = predict(voter, images, average=True)
+    assert p.features.shape[1] == 8 * len(voter.answers)
+    again, _ = read_prediction(tmp_path / "v.parquet")
+    assert again.answers == voter.answers and np.allclose(again.probabilities, p.probabilities, atol=1e-6)
+
+
+def test_a_warning_counts_what_cannot_be_served(voter, simulated, caplog):
+    pixels = simulated[0].images[:8].numpy().copy()
+    pixels[1, 0, 0, 0] = np.nan
+    with caplog.at_level(logging.WARNING):
+        p = predict(voter, read(pixels, bands=("g", "r", "i")))
+    assert p.reasons[1] == "1 of 3072 pixels are not finite"
+    assert np.isnan(p.probabilities[1]).all() and np.isfinite(p.probabilities[[0, 2, 3]]).all()
+    assert "1 images cannot be served" in caplog.text
+
+
+def test_a_net_that_gives_no_number_is_a_reason(model, stamps):
+    def third_fails(x):
+        return torch.where(torch.arange(len(x))[:, None] == 2, torch.inf, torch.ones(len(x), 2))
+
+    values, reasons = serve(model, stamps[:5], third_fails)
+    assert reasons.tolist() == ["", "", ABSURD, "", ""] and torch.isnan(values[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((4, 1, 32, 32), r"the images have 1 bands \(band1\), the model takes 3"),
+        ((4, 3, 48, 48), "the images have 48 pixels a side, the model takes 32: read them with size=32"),
+    ],
+)
+def test_images_that_do_not_fit(model, shape, message):
+    with pytest.raises(DeepfieldError, match=message):
+        predict(model, read(np.zeros(shape, dtype=np.uint8)))
+
+
+def test_another_scale_is_told(model, toy, caplog):
+    camera = model.model.net[0]
+    camera.stretch.pixel_scale.fill_(0.4)
+    with caplog.at_level(logging.WARNING):
+        predict(model, read(toy(4)[0], pixel_scale=0.2))
+    camera.stretch.pixel_scale.fill_(0.0)
+    assert "the images have 0.2 arcsec a pixel, those the model learnt from 0.4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "message"),
+    [
+        ("new.parquet", "p.csv", "results are written to .parquet"),
+        ("new.parquet", "new.parquet", "holds the images themselves"),
+        ("nothing.parquet", "p2.parquet", "nothing.parquet"),
+    ],
+)
+def test_files_that_make_no_sense(place, images, out, message):
+    with pytest.raises((DeepfieldError, OSError), match=message):
+        predict_file(place / "model", place / images, place / out, progress=False)
+
+
+def test_no_image_at_all(model, stamps):
+    p = predict(model, stamps[:0])
+    assert len(p) == 0 and p.probabilities.shape == (0, 2)
+
+
+@pytest.mark.parametrize("which", ["model", "voter"])
+def test_onnx_answers_the_same(which, request, tmp_path, stamps, simulated):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    own = request.getfixturevalue(which)
+    images = (stamps if which == "model" else simulated[1])[:5]
+    export(own, tmp_path / "m.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(["answers"], {"x": images.load()[0].float().numpy()})[0]
+    p = morphology.predict(own, images)
+    if which == "voter":
+        a = found.mean(1)
+        groups = own.tree.owner
+        found = a / np.stack([a[:, groups == g].sum(1) for g in groups], 1)
+    assert np.allclose(found, p.probabilities, atol=1e-4)
+    assert "answers" in session.get_modelmeta().custom_metadata_map["deepfield"]
