@@ -296,16 +296,13 @@ class _Last(nn.Module):
 
 
 def _recipe(config: MorphologyConfig, rows: int) -> FitConfig:
-    """One cycle of about 4,000 steps, but 12 to 60 passes.
-
-    The average of the weights is short: batch norms keep the statistics of the weights of the moment.
-    """
+    """One cycle of about 4,000 steps, but 12 to 60 passes."""
     epochs = config.epochs or min(60, max(12, round(4000 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        average=0.9,
+        average=0.99,
         patience=max(8, epochs // 3),
         seed=config.seed,
     )
