@@ -353,8 +353,8 @@ def _recipe(config: PhotozConfig, rows: int) -> FitConfig:
 
 
 def _student_recipe(config: PhotozConfig, rows: int) -> FitConfig:
-    """About 8,000 steps of twice the batch; there is nothing to overfit, so no decay and no early end."""
-    epochs = 4 * config.epochs or min(800, max(2, round(16_000 * config.batch / rows)))
+    """About 4,000 steps of twice the batch; there is nothing to overfit, so no decay and no early end."""
+    epochs = 4 * config.epochs or min(400, max(2, round(8000 * config.batch / rows)))
     return FitConfig(
         epochs=epochs,
         learning_rate=0.6 * config.learning_rate,
