@@ -122,6 +122,33 @@ def test_the_shift_is_that_of_the_estimate_and_not_of_the_stack():
         assert found.mean[0] == pytest.approx(0.84, abs=3 * found.mean_error[0])
 
 
+def test_the_shift_moves_the_mean_of_a_bin_at_zero_too():
+    rng = np.random.default_rng(8)
+
+    def near(n):
+        z = np.abs(rng.normal(0, 0.03, n))
+        return z, posterior(z + 0.03 + 0.02 * rng.standard_normal(n), lambda grid: np.exp(-grid / 0.03))
+
+    (_, p), (z, known) = near(800), near(200)
+    cells = np.concatenate([np.linspace(0, 0.2, 41), np.linspace(0.21, 1, 40)])
+    plain = n_of_z(p, edges=cells)
+    for told in (z, z - 0.015, z + 0.1):
+        found = n_of_z(p, edges=cells, calibration=(known, told))
+        assert found.mean[0] == pytest.approx(plain.mean[0] + found.shift[0], abs=1e-8)
+        expected = np.hypot(plain.mean_error[0], found.shift_error[0])
+        assert found.mean_error[0] == pytest.approx(expected, rel=0.25)
+        np.testing.assert_allclose((found.density * np.diff(cells)).sum(1), 1)
+        assert (found.density >= 0).all() and (found.realisations >= 0).all()
+
+
+def test_a_shift_that_the_cells_cannot_hold_is_warned_of(caplog):
+    known = posterior(np.full(20, 0.6), truth)
+    n_of_z(known, edges=EDGES, calibration=(known, np.full(20, 0.5)))
+    assert not caplog.text
+    found = n_of_z(known, edges=EDGES, calibration=(known, np.full(20, -0.5)))
+    assert "bin 1 cannot be shifted by -1.1" in caplog.text and found.mean[0] == pytest.approx(0.01)
+
+
 def test_a_bin_without_calibration_objects_says_so(caplog):
     _, observed = sample(np.random.default_rng(7), 500)
     known = posterior(np.full(20, 0.6), truth)
