@@ -63,6 +63,8 @@ def test_tomographic_bins():
     found = n_of_z(p, bins=3, edges=EDGES, repeats=30)
     assert found.counts.sum() == 3000 and found.counts.min() > 800
     assert (np.diff(found.mean) > 0).all()
+    for count in (np.int64(3), np.uint8(3)):
+        np.testing.assert_array_equal(n_of_z(p, bins=count, edges=EDGES, repeats=2).bins, found.bins)
     index = np.searchsorted(found.bins[1:-1], p.mode, side="right")
     for b in range(3):
         residual = (z - p.mean)[index == b]

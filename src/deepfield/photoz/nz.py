@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,8 +222,8 @@ def _cells(prediction: Any, kept: NDArray[np.intp], edges: ArrayLike | None) -> 
 
 
 def _limits(where: Array, bins: int | ArrayLike | None) -> Array:
-    if bins is None or isinstance(bins, int):
-        limits = np.quantile(where, np.linspace(0, 1, (bins or 1) + 1))
+    if bins is None or isinstance(bins, numbers.Integral):  # numpy's integers too
+        limits = np.quantile(where, np.linspace(0, 1, int(bins or 1) + 1))
     else:
         limits = np.asarray(bins, dtype=np.float64)
     if limits.ndim != 1 or len(limits) < 2 or (np.diff(limits) < 0).any():
