@@ -99,6 +99,15 @@ def test_rows_without_a_usable_ebv_have_a_reason_of_their_own(model, toy, tmp_pa
     assert np.isnan(written["zmode"].to_numpy()[[2, 5, 7, 9]]).all()
 
 
+def test_ebv_is_no_reason_where_nothing_is_corrected(toy, tiny, model):
+    plain = photoz.train(toy(200), **tiny, progress=False)
+    assert plain.config.extinction == "none" and model.config.extinction == "sdss"
+    raw = plain.encode(toy(3))
+    raw[1, 1], raw[1, 4] = np.nan, np.inf  # raw input made by hand: a table's reader does not give this
+    said = [m.reason_texts[m.predict_raw(raw)[1][1]] for m in (plain, model)]
+    assert said == ["flux or error of r is absurd", "E(B-V) is missing, negative or absurd"]
+
+
 def test_training_leaves_rows_without_ebv_out(toy, tiny, caplog):
     table = reddened(toy(300), np.full(300, 0.1))
     table["ebv"][:40] = np.nan
