@@ -1,5 +1,7 @@
 """n(z) against samples whose redshifts are known."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -161,6 +163,20 @@ def test_a_bin_without_calibration_objects_says_so(caplog):
     assert "bin 2 has 0 calibration objects" in caplog.text
     with pytest.raises(DeepfieldError, match="20 calibration densities need as many redshifts"):
         n_of_z(known, calibration=(known, [0.6]))
+
+
+def test_the_repair_holds_the_masses_once(monkeypatch):
+    """The docstring promises 8 bytes for each object and cell."""
+    monkeypatch.setattr("deepfield.photoz.nz._CHUNK", 500)
+    n, cells = 20_000, np.linspace(0, 2, 101)
+    z = np.random.default_rng(9).uniform(0.2, 1.8, n)
+    p = Prediction.mixture(np.ones((n, 1)), z[:, None], np.full((n, 1), SIGMA))
+    assert p.mode.shape == (n,)
+    tracemalloc.start()
+    n_of_z(p, edges=cells, training=z, repeats=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 8 * n * 100 < peak < 1.4 * 8 * n * 100
 
 
 def test_missing_objects_do_not_count_and_seeds_hold():
