@@ -48,6 +48,7 @@ BENCH_WORK ?= benchmarks/work/$(BENCH_BUDGET)s
 bench: $(VENV)/.installed-test $(foreach d,$(BENCH_DATA),$(foreach s,$(BENCH_SEEDS),$(BENCH_WORK)/$d/$s/.done))
 	$(PY) benchmarks/photoz.py --peers $(BENCH_WORK) --data $(BENCH_DATA) --seeds $(BENCH_SEEDS)
 	$(PY) benchmarks/photoz_speed.py --peers $(BENCH_WORK) --rows $(BENCH_ROWS)
+	$(PY) benchmarks/photoz_below_zero.py
 	$(PY) benchmarks/photoz_page.py
 
 # Each seed is tuned on its own validation rows. A peer that fails is named in the results, and the others go on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -140,6 +141,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{page.name}: {link}"
     for name in re.findall(r"\{doc\}`(?:[^`<]*<)?([\w/]+)>?`", text):
         assert (ROOT / "docs" / f"{name}.md").is_file() or (ROOT / "docs" / f"{name}.rst").is_file(), name
+
+
+def test_what_lies_below_redshift_zero_is_what_was_measured() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "photoz_below_zero.json").read_text())
+    text = (ROOT / "docs" / "photoz.md").read_text(encoding="utf-8")
+    told = f"{found['share_above_5_percent']:.2%} have more than 5 % there, the worst {found['largest']:.0%} ("
+    assert re.sub(r"(?<=\d)%", " %", told) in text
 
 
 def test_figures_are_small() -> None:

@@ -82,6 +82,19 @@ def test_better_photometry_is_preferred_and_extinction_remembered():
     assert "psfMag_u" in mapping.apply(table).colnames
 
 
+def test_the_survey_is_remembered_where_there_is_one():
+    def survey(*patterns, **options):
+        names = pairs(*patterns)
+        read = resolve(names, **options).apply(Table({name: [20.0] for name in names}))
+        return resolve(read.colnames, "standard").apply(read).meta.get("survey")  # as the registry reads again
+
+    assert survey("MAG_AUTO_{B}", "MAGERR_AUTO_{B}") == "des"
+    assert survey("{b}_cmodel_mag", "{b}_cmodel_magerr", columns="hsc") == "hsc"
+    assert survey("mag_{b}", "mag_err_{b}") is None
+    assert survey("{b}mag", "e_{b}mag") is None
+    assert survey("MAG_{b}", "ERR_{b}", columns={"mag_g": "MAG_g", "mag_r": "MAG_r"}) is None
+
+
 def test_bands_and_target_can_be_told():
     names = [*pairs("mag_{b}", "mag_err_{b}"), "zbest", "z_spec"]
     mapping = resolve(names, bands=["r", "g"], target="zbest")

@@ -87,6 +87,20 @@ def test_a_folder_of_parquet_files_is_one_catalogue(tmp_path):
     np.testing.assert_array_equal(ids, table["id"][12:])
 
 
+def test_parts_of_other_types_or_names_are_refused_by_the_column(tmp_path):
+    for part, kind in enumerate((pa.int64(), pa.int64(), pa.float64())):
+        columns = {"a": pa.array([1, 2]), "b": pa.array([3, 4], kind)}
+        pq.write_table(pa.table(columns), tmp_path / f"p{part}.parquet")
+    said = r"column 'b' is double in 'p2.parquet' and int64 in 'p0.parquet': write all parts with one type"
+    for read in (files.read, lambda path: list(files.iter_batches(path, rows=4))):
+        with pytest.raises(TableError, match=said):
+            read(tmp_path)
+    assert list(files.read(tmp_path, ["a"])["a"]) == [1, 2] * 3, "nobody asked for b"
+    pq.write_table(pa.table({"a": [1], "b": [2], "c": [3]}), tmp_path / "p3.parquet")
+    with pytest.raises(TableError, match=r"'p3.parquet' has other columns.*only one of them has 'c'"):
+        files.read(tmp_path, ["a"])
+
+
 def test_hdf5_layouts(tmp_path):
     table = catalogue(20)
     rail, compound, native = (tmp_path / f"{name}.hdf5" for name in ("rail", "compound", "astropy"))

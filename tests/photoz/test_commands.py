@@ -108,6 +108,28 @@ def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(place, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "whole"], "checkpoints are gone"
 
 
+def test_two_trainings_do_not_share_a_folder(place, tmp_path, capsys):
+    """The second would go on from the first one's checkpoints, with another batch, and take them away."""
+    options = ["--members", "1", "--epochs", "2000", "--width", "8", "--components", "2"]
+    argv = ["photoz", "train", f"{place}/cat.parquet", "--out", f"{tmp_path}/m", *options, "--batch"]
+    child = subprocess.Popen([sys.executable, "-m", "deepfield.cli", *argv, "64"], stderr=subprocess.DEVNULL)
+    left = tmp_path / ".m.checkpoints"
+    deadline = time.monotonic() + 120
+    while not (left / "members.ckpt").exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        before = (left / "job.json").read_text()
+        for batch in ("64", "32"):  # the same job is no better: both would write one checkpoint
+            assert main([*argv, batch]) == 2
+            said = f"'{tmp_path / 'm'}' is being written by another process (number {child.pid}): wait for it"
+            assert said in capsys.readouterr().err
+        assert (left / "job.json").read_text() == before and (left / "members.ckpt").exists()
+        assert child.poll() is None and not (tmp_path / "m").exists()
+    finally:
+        child.kill()
+        child.wait(timeout=30)
+
+
 def test_row_numbers_stand_in_for_ids(place, toy, tmp_path):
     table = toy(20)
     table.remove_column("id")

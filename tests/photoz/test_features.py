@@ -99,6 +99,15 @@ def test_rows_without_a_usable_ebv_have_a_reason_of_their_own(model, toy, tmp_pa
     assert np.isnan(written["zmode"].to_numpy()[[2, 5, 7, 9]]).all()
 
 
+def test_ebv_is_no_reason_where_nothing_is_corrected(toy, tiny, model):
+    plain = photoz.train(toy(200), **tiny, progress=False)
+    assert plain.config.extinction == "none" and model.config.extinction == "sdss"
+    raw = plain.encode(toy(3))
+    raw[1, 1], raw[1, 4] = np.nan, np.inf  # raw input made by hand: a table's reader does not give this
+    said = [m.reason_texts[m.predict_raw(raw)[1][1]] for m in (plain, model)]
+    assert said == ["flux or error of r is absurd", "E(B-V) is missing, negative or absurd"]
+
+
 def test_training_leaves_rows_without_ebv_out(toy, tiny, caplog):
     table = reddened(toy(300), np.full(300, 0.1))
     table["ebv"][:40] = np.nan
@@ -115,6 +124,34 @@ def test_what_auto_settles_to(toy, caplog):
     assert "is not used" in caplog.text
     assert settle_extinction(corrected(toy(5)), BANDS, "auto") == "sdss"
     assert "the photometry of raw catalogues is corrected" in caplog.text
+
+
+def des(n=1):
+    """A raw catalogue as DES names it."""
+    names = [f"{kind}_AUTO_{band}" for kind in ("MAG", "MAGERR") for band in "GRI"]
+    return photoz.read({**{name: np.full(n, 20.0) for name in names}, "EBV_SFD98": np.full(n, 0.1)})
+
+
+def test_auto_takes_the_survey_that_the_reader_recognised(caplog):
+    caplog.set_level(logging.INFO)
+    assert settle_extinction(des(), BANDS, "auto") == settle_extinction(corrected(des()), BANDS, "auto") == "des"
+    assert "coefficients of des" in caplog.text and not [r for r in caplog.records if r.levelname == "WARNING"]
+    assert settle_extinction(des(), BANDS, "hsc") == "hsc", "what was asked for stands"
+
+
+def test_an_ambiguous_survey_is_warned_of(toy, caplog):
+    unknown = reddened(toy(5), np.full(5, 0.1))
+    assert settle_extinction(unknown, BANDS, "auto") == "sdss"
+    assert (
+        "survey of the bands g,r,i is not known: extinction is that of sdss, and could be that of lsst, des,"
+        in (caplog.text)
+    )
+    caplog.clear()
+    unknown.meta["survey"] = "euclid"  # which has no g, r, i
+    assert settle_extinction(unknown, BANDS, "auto") == "sdss" and "is not known" in caplog.text
+    caplog.clear()
+    assert settle_extinction(Table({"mag_vis": [20.0], "ebv": [0.1]}), ("vis",), "auto") == "euclid"
+    assert not caplog.text, "there is one only"
 
 
 def test_a_model_without_coefficients_warns_of_every_unmarked_catalogue(toy, tiny, caplog):

@@ -1,5 +1,7 @@
 """n(z) against samples whose redshifts are known."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -63,6 +65,8 @@ def test_tomographic_bins():
     found = n_of_z(p, bins=3, edges=EDGES, repeats=30)
     assert found.counts.sum() == 3000 and found.counts.min() > 800
     assert (np.diff(found.mean) > 0).all()
+    for count in (np.int64(3), np.uint8(3)):
+        np.testing.assert_array_equal(n_of_z(p, bins=count, edges=EDGES, repeats=2).bins, found.bins)
     index = np.searchsorted(found.bins[1:-1], p.mode, side="right")
     for b in range(3):
         residual = (z - p.mean)[index == b]
@@ -122,6 +126,33 @@ def test_the_shift_is_that_of_the_estimate_and_not_of_the_stack():
         assert found.mean[0] == pytest.approx(0.84, abs=3 * found.mean_error[0])
 
 
+def test_the_shift_moves_the_mean_of_a_bin_at_zero_too():
+    rng = np.random.default_rng(8)
+
+    def near(n):
+        z = np.abs(rng.normal(0, 0.03, n))
+        return z, posterior(z + 0.03 + 0.02 * rng.standard_normal(n), lambda grid: np.exp(-grid / 0.03))
+
+    (_, p), (z, known) = near(800), near(200)
+    cells = np.concatenate([np.linspace(0, 0.2, 41), np.linspace(0.21, 1, 40)])
+    plain = n_of_z(p, edges=cells)
+    for told in (z, z - 0.015, z + 0.1):
+        found = n_of_z(p, edges=cells, calibration=(known, told))
+        assert found.mean[0] == pytest.approx(plain.mean[0] + found.shift[0], abs=1e-8)
+        expected = np.hypot(plain.mean_error[0], found.shift_error[0])
+        assert found.mean_error[0] == pytest.approx(expected, rel=0.25)
+        np.testing.assert_allclose((found.density * np.diff(cells)).sum(1), 1)
+        assert (found.density >= 0).all() and (found.realisations >= 0).all()
+
+
+def test_a_shift_that_the_cells_cannot_hold_is_warned_of(caplog):
+    known = posterior(np.full(20, 0.6), truth)
+    n_of_z(known, edges=EDGES, calibration=(known, np.full(20, 0.5)))
+    assert not caplog.text
+    found = n_of_z(known, edges=EDGES, calibration=(known, np.full(20, -0.5)))
+    assert "bin 1 cannot be shifted by -1.1" in caplog.text and found.mean[0] == pytest.approx(0.01)
+
+
 def test_a_bin_without_calibration_objects_says_so(caplog):
     _, observed = sample(np.random.default_rng(7), 500)
     known = posterior(np.full(20, 0.6), truth)
@@ -132,6 +163,20 @@ def test_a_bin_without_calibration_objects_says_so(caplog):
     assert "bin 2 has 0 calibration objects" in caplog.text
     with pytest.raises(DeepfieldError, match="20 calibration densities need as many redshifts"):
         n_of_z(known, calibration=(known, [0.6]))
+
+
+def test_the_repair_holds_the_masses_once(monkeypatch):
+    """The docstring promises 8 bytes for each object and cell."""
+    monkeypatch.setattr("deepfield.photoz.nz._CHUNK", 500)
+    n, cells = 20_000, np.linspace(0, 2, 101)
+    z = np.random.default_rng(9).uniform(0.2, 1.8, n)
+    p = Prediction.mixture(np.ones((n, 1)), z[:, None], np.full((n, 1), SIGMA))
+    assert p.mode.shape == (n,)
+    tracemalloc.start()
+    n_of_z(p, edges=cells, training=z, repeats=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 8 * n * 100 < peak < 1.4 * 8 * n * 100
 
 
 def test_missing_objects_do_not_count_and_seeds_hold():

@@ -126,6 +126,16 @@ def test_a_stopped_run_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     assert not (tmp_path / ".again.parquet.parts").exists()
 
 
+def test_what_another_version_left_is_not_gone_on_with(folder, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("deepfield.scale.stream.stream_parquet", lambda *a, job, **o: jobs.append(job) or 1 / 0)
+    for version in ("1.0", "2.0"):
+        monkeypatch.setattr("deepfield.__version__", version)
+        with pytest.raises(ZeroDivisionError):
+            predict_file(folder / "model", folder / "cat.parquet", tmp_path / "pz.parquet", progress=False)
+    assert jobs[0] != jobs[1] and {**jobs[0], "version": "2.0"} == jobs[1]
+
+
 def test_other_formats_stream_too(folder, tmp_path, toy):
     write(toy(20, 4), tmp_path / "cat.fits")
     write(toy(20, 4), tmp_path / "cat.hdf5")

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.scale import _footer
 from deepfield.scale._footer import _Reader, _struct, joined, read
 
@@ -53,6 +54,14 @@ def test_files_behind_one_another_are_one_file(tmp_path, options):
     if options is RICH:
         column = found.metadata.row_group(5).column(0)
         assert column.has_offset_index and column.statistics is not None
+
+
+def test_files_of_different_schemas_are_not_one_file(tmp_path):
+    for number, kind in enumerate((pa.int64(), pa.float64())):
+        pq.write_table(pa.table({"a": pa.array([1, 2], kind)}), tmp_path / f"{number}.parquet")
+    footers = [(read(tmp_path / f"{number}.parquet"), 0) for number in range(2)]
+    with pytest.raises(DeepfieldError, match=r"part 1 .* another schema"):
+        joined(footers)
 
 
 @pytest.mark.parametrize("number", [0, 1, -1, 63, -64, 64, 127, 128, 2**31, -(2**31), 2**63 - 1, -(2**63)])

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.scale._footer import joined
 from deepfield.scale.stream import SHARD, stream_parquet
 
 ROWS, SIZE = 1000, 10
@@ -176,6 +177,48 @@ def test_a_run_after_a_killed_one_is_not_locked_out(tmp_path):
     killed.wait(timeout=30)
     run(target)
     check(target)
+
+
+def _as(batch, kind) -> pa.Table:
+    return pa.table({"row": batch, "twice": pa.array(2 * batch).cast(kind)})
+
+
+OTHERS = {
+    "type": (lambda b: _as(b, pa.float64()), r"'twice' \(int64.*'twice' \(double"),
+    "order": (lambda b: _as(b, pa.int64()).select(["twice", "row"]), r"'row' \(.*'twice' \("),
+    "name": (lambda b: _as(b, pa.int64()).rename_columns(["row", "double"]), r"'twice' \(.*'double' \("),
+    "more": (lambda b: _as(b, pa.int64()).append_column("z", pa.array(b)), r"no further one in .*'z' \("),
+}
+
+
+@pytest.mark.parametrize("at", [30, SHARD * SIZE, 500], ids=["in a shard", "a shard", "a later shard"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_batches_of_other_columns_are_refused_by_name(tmp_path, other, at):
+    function, said = OTHERS[other]
+    with pytest.raises(DeepfieldError, match="different columns: " + said):
+        run(tmp_path / "out.parquet", lambda b: function(b) if b[0] >= at else _as(b, pa.int64()), workers=1)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_resumed_run_with_other_columns_is_refused_too(tmp_path):
+    def stops(batch):
+        if batch[0] == 500:
+            raise DeepfieldError("stop")
+        return _as(batch, pa.int64())
+
+    with pytest.raises(DeepfieldError, match="stop"):
+        run(tmp_path / "out.parquet", stops, workers=1)
+    with pytest.raises(DeepfieldError, match=r"different columns: 'twice' \(int64.*'twice' \(double"):
+        run(tmp_path / "out.parquet", lambda b: _as(b, pa.float64()), workers=1)
+
+
+def test_rows_that_are_lost_in_joining_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("deepfield.scale.stream.joined", lambda footers: joined(footers[:-1]))
+    with pytest.raises(
+        DeepfieldError, match=r"has 960 rows where 1000 were written: delete .*\.out\.parquet\.parts"
+    ):
+        run(tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_no_rows_are_an_error(tmp_path):

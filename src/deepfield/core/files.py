@@ -93,7 +93,7 @@ def _locked(place: Path, what: str) -> IO[str]:
             owner = f" (number {number})" if (number := file.read().strip()) else ""
             file.close()
             raise DeepfieldError(
-                f"{what} is being written by another process{owner}: wait for it, or write to another file"
+                f"{what} is being written by another process{owner}: wait for it, or write to another place"
             ) from None
         except OSError:
             pass  # a file system without locks, as some Lustre mounts are

@@ -37,20 +37,34 @@ class ParquetSource(Source):
     def __init__(self, path: Path) -> None:
         self.paths = parts(path) if path.is_dir() else [path]
         self.counts = [pq.read_metadata(part).num_rows for part in self.paths]
-        names = pq.read_schema(self.paths[0]).names
+        first, origin = pq.read_schema(self.paths[0]), self.paths[0].name
+        super().__init__(first.names, sum(self.counts))
+        self.odd: dict[str, str] = {}  # columns whose type is not the same in all parts: harmless until read
         for part in self.paths[1:]:
-            other = pq.read_schema(part).names
-            if set(other) != set(names):
-                raise TableError(f"'{part.name}' has other columns than '{self.paths[0].name}'")
-        super().__init__(names, sum(self.counts))
+            other = pq.read_schema(part)
+            if lone := sorted(set(other.names) ^ set(first.names)):
+                raise TableError(
+                    f"'{part.name}' has other columns than '{origin}': only one of them has '{lone[0]}'"
+                )
+            for was, now in ((first.field(name), other.field(name)) for name in first.names):
+                if not now.equals(was):
+                    text = f"'{was.name}' is {_type(now)} in '{part.name}' and {_type(was)} in '{origin}'"
+                    self.odd.setdefault(was.name, text)
+
+    def _check(self, columns: Sequence[str]) -> None:
+        for name in columns:
+            if name in self.odd:
+                raise TableError(f"column {self.odd[name]}: write all parts with one type")
 
     def slice(self, columns: Sequence[str], start: int, stop: int) -> Columns:
+        self._check(columns)
         if (start, stop) == (0, self.rows):
             whole = [pq.ParquetFile(part).read(columns=list(columns)) for part in self.paths]
             return columns_of(pa.concat_tables([part.select(list(columns)) for part in whole]))
         return next(self.batches(columns, start, stop - start))
 
     def batches(self, columns: Sequence[str], start: int, size: int) -> Iterator[Columns]:
+        self._check(columns)
         waiting: list[pa.RecordBatch] = []
         count = 0
         for batch in self._groups(columns, start, size):
@@ -80,6 +94,10 @@ class ParquetSource(Source):
                     start -= skip
                     if skip < batch.num_rows:
                         yield batch.slice(skip).select(list(columns))
+
+
+def _type(field: pa.Field) -> str:
+    return f"{field.type}{'' if field.nullable else ', never null'}"
 
 
 def columns_of(table: pa.Table) -> Columns:

@@ -55,6 +55,8 @@ class Mapping:
         Whether the photometry is corrected for extinction already.
     guessed
         Whether anybody asked for it.
+    survey
+        Name of the preset, where it is a survey's.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Mapping:
     others: MappingABC[str, str]
     dereddened: bool = False
     guessed: bool = True
+    survey: str = ""
 
     @property
     def sources(self) -> list[str]:
@@ -101,6 +104,8 @@ class Mapping:
         result.meta.update(table.meta)
         result.meta.update(bands=tuple(b.name for b in self.bands), reading=self.message, notes=notes)
         result.meta["dereddened"] = self.dereddened or bool(table.meta.get("dereddened", False))
+        if self.survey:
+            result.meta["survey"] = self.survey
         return result
 
 
@@ -192,7 +197,8 @@ def _preset(index: _Index, name: str | None, bands: Sequence[str] | None) -> Map
         )
     taken = {name for band in found for name in (band.value, band.error, band.limit) if name}
     others = _others(index, winner, taken)
-    return Mapping(winner.title, found, others, chosen.dereddened, guessed=name is None)
+    survey = "" if winner.name in ("standard", "plain") else winner.name
+    return Mapping(winner.title, found, others, chosen.dereddened, guessed=name is None, survey=survey)
 
 
 def _match(index: _Index, preset: Preset, style: Style, wanted: Sequence[str] | None) -> tuple[Band, ...]:

@@ -119,6 +119,9 @@ def warn_uncorrected(table: Table, extinction: str) -> None:
 def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:
     """What "auto" means for this catalogue; another setting stands, if it is one.
 
+    The survey that the reader has recognised is taken if it has coefficients for the bands; else the first that
+    has them, with a warning where there are several.
+
     A catalogue that came corrected settles it too: the raw ones that its model serves are then corrected by
     their own ``ebv``.
 
@@ -137,7 +140,16 @@ def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:
         if not fitting:
             log.warning("the column ebv is not used: no survey with extinction coefficients for %s", bands)
             return "none"
-        wanted = "lsst" if "lsst" in fitting and "y" in bands else fitting[0]
+        own = str(table.meta.get("survey", ""))
+        wanted = own if own in fitting else "lsst" if "lsst" in fitting and "y" in bands else fitting[0]
+        if own not in fitting and len(fitting) > 1:
+            log.warning(
+                "the survey of the bands %s is not known: extinction is that of %s, and could be that of %s; "
+                "choose with the setting extinction",
+                ",".join(bands),
+                wanted,
+                ", ".join(survey for survey in fitting if survey != wanted),
+            )
         which = "the photometry of raw catalogues" if corrected else "photometry"
         log.info("%s is corrected for extinction with ebv and the coefficients of %s", which, wanted)
     if wanted not in ("none", CORRECTED):

@@ -20,7 +20,7 @@ from deepfield.core.nets import ResidualMLP
 from deepfield.core.store import Saved, load, restore, save
 from deepfield.core.table import Table
 from deepfield.core.warp import Warped
-from deepfield.photoz.features import PhotometryFeatures, encode, uncorrectable
+from deepfield.photoz.features import CORRECTED, PhotometryFeatures, encode, uncorrectable
 from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.physics.photometry import magnitude
 
@@ -314,7 +314,8 @@ class PhotozModel:
                     why[gap[:, b]] = 2 + b
                 why[absurd[:, b]] = 2 + n + b
             why[torch.isnan(flux).all(1)] = 1
-            why[uncorrectable(x)] = 2 + 2 * n
+            if self.config.extinction not in ("none", CORRECTED):
+                why[uncorrectable(x)] = 2 + 2 * n
         return why.numpy()
 
     def predict_raw(

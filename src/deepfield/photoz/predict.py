@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import deepfield
 from deepfield.core.calibrators import CalibrationError
 from deepfield.core.devices import one_thread
 from deepfield.core.distributions import GaussianMixture
@@ -260,6 +261,7 @@ def _to_parquet(
             start += len(table)
 
     job = {"source": os.path.abspath(catalog), "model": identity, "columns": str(columns), **_state(catalog)}
+    job["version"] = deepfield.__version__  # another may write other columns
     # The description is the same for all rows, and with many calibration rows long.
     nothing = served.predict_raw(torch.full((1, 2 * len(served.bands)), torch.nan), dtype=torch.float32)[0]
     metadata = {KEY: describe(_native(nothing)[0])}

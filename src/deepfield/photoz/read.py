@@ -51,7 +51,7 @@ def read(
         ``mag_<band>`` and ``mag_err_<band>`` (mag), or ``flux_<band>`` and ``flux_err_<band>`` (nJy), and
         ``z_spec``, ``ebv``, ``class``, ``id`` where there are such; other columns under their own names.
         ``meta``: ``bands``, ``reading`` (what was read as what), ``notes`` (rows not observed, not detected
-        or impossible, per band), ``dereddened``.
+        or impossible, per band), ``dereddened``, ``survey`` (the preset's name, if it is a survey's).
 
     Raises
     ------

@@ -22,7 +22,7 @@ from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.distil import Neighbourhood, distil
 from deepfield.core.errors import ModelError, TableError
-from deepfield.core.files import atomic
+from deepfield.core.files import atomic, exclusive
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
@@ -97,7 +97,7 @@ def fit(
     config : PhotozConfig, optional
         Single fields may be given as keywords instead: ``fit(table, members=1, seed=3)``.
     checkpoint : path, optional
-        Folder for checkpoints; a killed training goes on from there.
+        Folder for checkpoints, which no other training may use meanwhile; a killed one goes on from there.
     progress : bool
         Whether to draw progress bars.
 
@@ -284,14 +284,19 @@ def quickly(config: PhotozConfig) -> PhotozConfig:
 
 
 def train_to_folder(table: Table, folder: str | os.PathLike[str], config: PhotozConfig) -> PhotozModel:
-    """Train and save; checkpoints lie beside ``folder`` until the model is written."""
+    """Train and save; checkpoints lie beside ``folder`` until the model is written.
+
+    Raises
+    ------
+    DeepfieldError
+        If another process trains into ``folder``, or the checkpoints there are of another training.
+    """
     target = Path(folder)
-    checkpoints = target.with_name(f".{target.name}.checkpoints")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    _claim(checkpoints, {"config": asdict(config), "data": table.digest()})
-    model = train(table, config, checkpoint=checkpoints)
-    model.save(target)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with exclusive(target.with_name(f".{target.name}.checkpoints"), f"'{target}'") as checkpoints:
+        _claim(checkpoints, {"config": asdict(config), "data": table.digest()})
+        model = train(table, config, checkpoint=checkpoints)
+        model.save(target)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return model
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from deepfield.core.errors import DeepfieldError
+
 # A struct maps field numbers to (type, value); a list is (type of its elements, values).
 Struct = dict[int, tuple[int, Any]]
 _TRUE, _FALSE, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LIST, _STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, 9, 12
-_ROWS, _GROUPS = 3, 4  # of FileMetaData
+_SCHEMA, _ROWS, _GROUPS = 2, 3, 4  # of FileMetaData
 _COLUMNS, _GROUP_AT = 1, 5  # of RowGroup
 _CHUNK_AT = (2, 4, 6)  # of ColumnChunk: file_offset, offset_index_offset, column_index_offset
 _META, _PAGES_AT = 3, (9, 10, 11, 14)  # of ColumnChunk; of ColumnMetaData: data, index, dictionary, bloom filter
@@ -130,10 +132,17 @@ def joined(footers: list[tuple[Struct, int]]) -> bytes:
     -------
     bytes
         What has to be written behind the last group of rows.
+
+    Raises
+    ------
+    DeepfieldError
+        If the schemas differ.
     """
     whole = footers[0][0]
     groups: list[Struct] = []
-    for footer, start in footers:
+    for number, (footer, start) in enumerate(footers):
+        if footer[_SCHEMA] != whole[_SCHEMA]:
+            raise DeepfieldError(f"part {number} of a Parquet file has another schema than part 0")
         for group in footer[_GROUPS][1][1]:
             _moved(group, (_GROUP_AT,), start)
             for chunk in group[_COLUMNS][1][1]:

@@ -67,7 +67,8 @@ def stream_parquet(
     Raises
     ------
     DeepfieldError
-        If there are no rows, or another process is writing the same target.
+        If there are no rows, a batch has other columns than those before it, or another process is writing the
+        same target.
     """
     target = Path(target)
     workers = workers or os.cpu_count() or 1
@@ -117,7 +118,11 @@ class _Shards:
         return self.folder / f"{number:06d}.footer"
 
     def _whole(self) -> Iterator[pq.FileMetaData]:
-        """The footers up to the first that is absent or damaged, or whose rows are: work goes on from there."""
+        """The footers up to the first that is absent or damaged, or whose rows are: work goes on from there.
+
+        That the rows are there is told by the length of their file; what is in them is not checked. A footer is
+        written after ``fsync`` of its rows, so only a broken disk, or another hand, can make them differ.
+        """
         import pyarrow.parquet as pq
 
         size = self.data.stat().st_size
@@ -155,6 +160,8 @@ class _Shards:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        for other in tables[1:]:
+            _same_columns(_arrow_columns(tables[0].schema), _arrow_columns(other.schema))
         table = pa.concat_tables(tables)
         if self.footers:
             table = table.replace_schema_metadata(None)  # it is in the first footer
@@ -172,6 +179,8 @@ class _Shards:
                 metadata_collector=made,
             ) as shard:
                 shard.write_table(table, row_group_size=max(1, table.num_rows))
+            if self.footers:  # the file will have one schema, the first
+                _same_columns(*(_parquet_columns(footer.schema) for footer in (self.footers[0], made[0])))
             file.flush()
             os.fsync(file.fileno())
         with atomic(self._path(len(self.footers))) as temporary:
@@ -197,9 +206,40 @@ class _Shards:
             file.write(footer)
             file.flush()
             os.fsync(file.fileno())
-        assert pq.read_metadata(self.data).num_rows == self.rows
+        if (found := pq.read_metadata(self.data).num_rows) != self.rows:
+            raise DeepfieldError(
+                f"{self.data} has {found} rows where {self.rows} were written: delete {self.folder} to start anew"
+            )
         os.replace(self.data, target)
         shutil.rmtree(self.folder)
+
+
+def _arrow_columns(schema: pa.Schema) -> list[tuple[str, str]]:
+    """Names and types."""
+    return [(field.name, f"{field.type}{'' if field.nullable else ', never null'}") for field in schema]
+
+
+def _parquet_columns(schema: pq.ParquetSchema) -> list[tuple[str, str]]:
+    """Names and types as they are on disk."""
+    found = []
+    for column in map(schema.column, range(len(schema))):
+        kind = f"{column.physical_type.lower()} {column.length or ''} {column.logical_type}".replace("None", "")
+        found.append((column.path, f"{' '.join(kind.split())}, level {column.max_definition_level}"))
+    return found
+
+
+def _same_columns(first: list[tuple[str, str]], other: list[tuple[str, str]]) -> None:
+    """Rows of other columns, put behind the first under the first ones' schema, would be read as garbage."""
+    for was, now in itertools.zip_longest(first, other):
+        if was != now:
+            raise DeepfieldError(
+                f"the batches have different columns: {_told(was)} in the first, {_told(now)} in a later one; "
+                "give the column one type, and the columns one order, in the whole catalogue"
+            )
+
+
+def _told(column: tuple[str, str] | None) -> str:
+    return f"'{column[0]}' ({column[1]})" if column else "no further one"
 
 
 def _length(footer: pq.FileMetaData) -> int:
