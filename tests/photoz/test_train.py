@@ -9,8 +9,9 @@ import torch
 from deepfield import photoz
 from deepfield.core.errors import ModelError, TableError
 from deepfield.core.heads import Ensemble
+from deepfield.core.store import checkpoints
 from deepfield.photoz.model import PhotozConfig, PhotozModel
-from deepfield.photoz.train import _claim, fit, quickly, train, train_to_folder
+from deepfield.photoz.train import fit, quickly, train, train_to_folder
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +149,13 @@ def test_a_folder_is_written_and_checkpoints_are_gone(toy, tiny, tmp_path):
 
 
 def test_checkpoints_of_another_training_are_refused(toy, tiny, tmp_path):
-    left = tmp_path / ".m.checkpoints"
     with pytest.raises(TableError):  # nothing was learnt: it claims nothing
         train_to_folder(toy(50), tmp_path / "m", PhotozConfig(**tiny))
     train_to_folder(toy(200), tmp_path / "m", PhotozConfig(**tiny))
-    left.mkdir()
-    _claim(left, {"config": asdict(PhotozConfig(**tiny)), "data": toy(200).digest()})
-    (left / "members.ckpt").touch()
+    job = {"config": asdict(PhotozConfig(**tiny)), "data": toy(200).digest()}
+    with pytest.raises(KeyboardInterrupt), checkpoints(tmp_path / "m", job) as left:
+        (left / "members.ckpt").touch()
+        raise KeyboardInterrupt  # what was learnt stays
     with pytest.raises(ModelError, match="other settings or data"):
         train_to_folder(toy(200), tmp_path / "m", PhotozConfig(**tiny, noise=1.0))
 

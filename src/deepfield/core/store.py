@@ -7,12 +7,14 @@ These digests find damage and careless edits; they are no signature.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from deepfield.core.errors import ModelError
-from deepfield.core.files import atomic
+from deepfield.core.files import atomic, exclusive
 
 FORMAT = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
@@ -181,30 +183,37 @@ def restore(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     module.load_state_dict(weights)
 
 
-def claim(checkpoints: str | os.PathLike[str], job: dict[str, Any]) -> Path:
-    """Make the folder of a training's checkpoints, and note in it whose they are.
+@contextlib.contextmanager
+def checkpoints(target: str | os.PathLike[str], job: dict[str, Any]) -> Iterator[Path]:
+    """A folder beside ``target`` for the checkpoints of its training, kept to this process, gone with the block.
 
-    The fit itself does not know of the batches, their augmentation or where the data came from.
+    The fit itself does not know of the batches, their augmentation or where the data came from: ``job`` says so,
+    and is noted in the folder. After an error or a kill the folder stays, for the same job to go on.
 
     Raises
     ------
+    DeepfieldError
+        If another process trains into ``target``.
     ModelError
-        If it holds the checkpoints of another job.
+        If the folder holds the checkpoints of another job.
 
     Examples
     --------
-    >>> folder = Path(tempfile.mkdtemp()) / "checkpoints"
-    >>> claim(folder, {"seed": 1}) == claim(folder, {"seed": 1}) == folder
-    True
+    >>> with checkpoints(Path(tempfile.mkdtemp()) / "model", {"seed": 1}) as folder:
+    ...     folder.name
+    '.model.checkpoints'
     """
-    folder = Path(checkpoints)
-    folder.mkdir(parents=True, exist_ok=True)
-    note, text = folder / "job.json", json.dumps(_plain(job), sort_keys=True)
-    if note.is_file() and note.read_text() != text and any(folder.glob("*.ckpt")):
-        raise ModelError(f"{folder} belongs to a training with other settings or data; delete it to start anew")
-    with atomic(note) as temporary:
-        temporary.write_text(text)
-    return folder
+    path = Path(target)
+    with exclusive(path.with_name(f".{path.name}.checkpoints"), f"'{path}'") as folder:
+        note, text = folder / "job.json", json.dumps(_plain(job), sort_keys=True)
+        if note.is_file() and note.read_text() != text and any(folder.glob("*.ckpt")):
+            raise ModelError(
+                f"{folder} belongs to a training with other settings or data; delete it to start anew"
+            )
+        with atomic(note) as temporary:
+            temporary.write_text(text)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

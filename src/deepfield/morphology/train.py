@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import platform
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.nets import ConvNet, parameters_of
 from deepfield.core.nets.group import Group
-from deepfield.core.store import claim
+from deepfield.core.store import checkpoints
 from deepfield.morphology.augment import Augment, Seen
 from deepfield.morphology.images import Images
 from deepfield.morphology.model import (
@@ -346,10 +345,7 @@ def train_to_folder(
     images: Images, folder: str | os.PathLike[str], config: MorphologyConfig, *, init: str = ""
 ) -> MorphologyModel:
     """Train and save; checkpoints lie beside ``folder`` until the model is written."""
-    target = Path(folder)
-    job = {"config": asdict(config), "data": digest(images), "init": init}
-    checkpoints = claim(target.with_name(f".{target.name}.checkpoints"), job)
-    model = train(images, config, init=init or None, checkpoint=checkpoints)
-    model.save(target)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with checkpoints(folder, {"config": asdict(config), "data": digest(images), "init": init}) as place:
+        model = train(images, config, init=init or None, checkpoint=place)
+        model.save(folder)
     return model

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import platform
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,11 @@ import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.distil import Neighbourhood, distil
-from deepfield.core.errors import ModelError, TableError
-from deepfield.core.files import atomic, exclusive
+from deepfield.core.errors import TableError
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
+from deepfield.core.store import checkpoints
 from deepfield.core.table import Table, no_column
 from deepfield.core.warp import Structure, Warped, find_structure, interpolate
 from deepfield.data.photometry import bands_of
@@ -291,24 +289,10 @@ def train_to_folder(table: Table, folder: str | os.PathLike[str], config: Photoz
     DeepfieldError
         If another process trains into ``folder``, or the checkpoints there are of another training.
     """
-    target = Path(folder)
-    with exclusive(target.with_name(f".{target.name}.checkpoints"), f"'{target}'") as checkpoints:
-        _claim(checkpoints, {"config": asdict(config), "data": table.digest()})
-        model = train(table, config, checkpoint=checkpoints)
-        model.save(target)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    with checkpoints(folder, {"config": asdict(config), "data": table.digest()}) as place:
+        model = train(table, config, checkpoint=place)
+        model.save(folder)
     return model
-
-
-def _claim(checkpoints: Path, job: dict[str, Any]) -> None:
-    """Note whose checkpoints these are: the fit itself does not know of the batches, the noise or the dropout."""
-    note, text = checkpoints / "job.json", json.dumps(job, sort_keys=True)
-    if note.is_file() and note.read_text() != text and any(checkpoints.glob("*.ckpt")):
-        raise ModelError(
-            f"{checkpoints} belongs to a training with other settings or data; delete it to start anew"
-        )
-    with atomic(note) as temporary:
-        temporary.write_text(text)
 
 
 def prepare(model: Model, x: Tensor, y: Tensor) -> None:
