@@ -191,3 +191,31 @@ def test_counts():
     counts.add(np.array([1, 2], dtype=np.int8), ["", "a", "b"])
     assert (counts.rows, counts.unserved) == (5, {"a": 1, "b": 3})
     assert counts.summary() == "4 rows have NaN (1: a; 3: b)"
+
+
+def test_a_catalogue_far_from_the_training_rows_is_served_with_a_warning(model, toy, tmp_path, caplog):
+    table = toy(100, 3)
+    for band in "gri":
+        table[f"mag_{band}"] += 7.5  # fluxes a thousand times too small
+    photoz.predict(model, table)
+    assert "of the rows are fainter in" in caplog.text and "nJy" in caplog.text
+    caplog.clear()
+    model.save(tmp_path / "m")
+    table.write(tmp_path / "c.parquet")
+    for out in ("pz.parquet", "pz.hdf5"):
+        photoz.predict_file(tmp_path / "m", tmp_path / "c.parquet", tmp_path / out, progress=False)
+        assert caplog.text.count("of the rows are fainter in") == 1
+        caplog.clear()
+    photoz.predict(model, toy(100, 4))
+    assert "of the rows are" not in caplog.text
+
+
+def test_paths_and_dictionaries_are_read_on_the_way(model, toy, tmp_path):
+    table = toy(50, 3)
+    table.write(tmp_path / "c.parquet")
+    here = photoz.predict(model, table)
+    np.testing.assert_array_equal(photoz.predict(model, tmp_path / "c.parquet").median, here.median)
+    columns = {name: np.asarray(table[name]) for name in table.colnames}
+    np.testing.assert_array_equal(photoz.predict(model, columns).median, here.median)
+    one, other = photoz.score(here, table), photoz.score(here, str(tmp_path / "c.parquet"))
+    assert one.metrics["crps"].value == other.metrics["crps"].value

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepfield import photoz
-from deepfield.core.errors import ModelError, TableError
+from deepfield.core.errors import DeepfieldError, ModelError, TableError
 from deepfield.core.heads import Ensemble
 from deepfield.core.store import checkpoints
 from deepfield.photoz.model import PhotozConfig, PhotozModel
@@ -172,3 +172,25 @@ def test_rows_without_redshift_or_photometry_are_left_out_with_a_word(toy, tiny,
 
 def test_quickly_is_one_net():
     assert (quickly(PhotozConfig()).members, quickly(PhotozConfig()).distil) == (1, False)
+
+
+def test_a_path_is_read_and_an_unknown_setting_is_named(toy, tiny, tmp_path):
+    toy(200).write(tmp_path / "c.parquet")
+    model = train(tmp_path / "c.parquet", PhotozConfig(**tiny), progress=False)
+    assert str(model) == "PhotozModel of bands g, r, i: mixture, trained on 150 rows"
+    with pytest.raises(DeepfieldError, match="no setting foo; there are bands, target"):
+        train(toy(200), foo=1)
+
+
+def test_redshifts_of_exactly_zero_are_counted_and_no_structure(toy, tiny, caplog):
+    table = toy(1500)
+    table["z_spec"][:120] = 0.0
+    train(table, PhotozConfig(**tiny), progress=False)
+    assert "120 redshifts are exactly 0" in caplog.text and "crowd" not in caplog.text
+
+
+def test_a_model_that_is_replaced_is_named(toy, tiny, tmp_path, caplog):
+    train_to_folder(toy(200), tmp_path / "m", PhotozConfig(**tiny))
+    assert "is replaced" not in caplog.text
+    train_to_folder(toy(200, 1), tmp_path / "m", PhotozConfig(**tiny))
+    assert "exists: it is replaced" in caplog.text

@@ -97,6 +97,8 @@ class Report:
     ----------
     title, subtitle : str
         At the head of the page.
+    began : float, optional
+        When the work began, by ``time.perf_counter()``; now, if not given.
 
     Examples
     --------
@@ -110,9 +112,9 @@ class Report:
     ['index.html', 'report.json']
     """
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", *, began: float | None = None) -> None:
         self.title, self.subtitle = title, subtitle
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() if began is None else began
         self._facts: dict[str, Any] = {}
         self._parts: list[dict[str, Any]] = []
         self._content: dict[str, dict[str, Any]] = {"tables": {}, "figures": {}}

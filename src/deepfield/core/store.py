@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -27,6 +28,8 @@ from torch import Tensor
 
 from deepfield.core.errors import ModelError
 from deepfield.core.files import atomic, exclusive
+
+log = logging.getLogger("deepfield")
 
 FORMAT = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
@@ -212,6 +215,8 @@ def checkpoints(target: str | os.PathLike[str], job: dict[str, Any]) -> Iterator
             )
         with atomic(note) as temporary:
             temporary.write_text(text)
+        if path.exists():
+            log.warning("'%s' exists: it is replaced when the training is done", path)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -86,7 +86,8 @@ def run(
     answers = {"deepfield": ours.probabilities, "structural parameters": classical.predict(_seen(model, test))}
     y = targets(test.table, model.config.labels, classes=model.labels).y.numpy()
     scores = {name: score(p, y, classes=model.labels) for name, p in answers.items()}
-    report = Report("Galaxy morphology", f"{source}: {len(test):,} galaxies the model has not seen")
+    subtitle = f"{source}: {len(test):,} galaxies the model has not seen"
+    report = Report("Galaxy morphology", subtitle, began=began)
     report.facts(
         {
             "data": source,

@@ -181,7 +181,7 @@ def parts(model: Model) -> tuple[PhotometryFeatures, Model]:
     return stages[0], Model(stages[1], model.head)
 
 
-@dataclass
+@dataclass(repr=False)
 class PhotozModel:
     """A trained model with its calibration: what is saved, loaded and asked.
 
@@ -211,6 +211,10 @@ class PhotozModel:
     conformal: Conformal | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        rows = self.card.get("split", {}).get("train", "?")
+        return f"PhotozModel of bands {', '.join(self.bands)}: {self.config.estimator}, trained on {rows} rows"
+
     @property
     def bands(self) -> tuple[str, ...]:
         """From blue to red."""
@@ -224,6 +228,22 @@ class PhotozModel:
     def structured(self) -> bool:
         """Whether densities follow the structure of the training field."""
         return bool(self.card.get("structure"))
+
+    def strange(self, x: Tensor) -> str:
+        """What makes most rows of raw input (N, 2B) unlike the training rows, in words; empty if nothing does."""
+        worst, words = 0.5, ""
+        for band, (bright, faint) in self.card.get("magnitudes", {}).items():
+            mag = magnitude(x[:, self.bands.index(band)].double().numpy())
+            mag = mag[np.isfinite(mag)]
+            if len(mag) < 20:
+                continue
+            for kind, far, edge in (("fainter", mag > faint, faint), ("brighter", mag < bright, bright)):
+                if far.mean() > worst:
+                    worst = far.mean()
+                    words = (
+                        f"{worst:.0%} of the rows are {kind} in {band} than 99 % of the training rows ({edge:.2f})"
+                    )
+        return words
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain JSON."""

@@ -28,7 +28,7 @@ from deepfield.core.table import Table
 from deepfield.photoz.features import warn_uncorrected
 from deepfield.photoz.model import PhotozModel
 from deepfield.photoz.prediction import RedshiftPrediction
-from deepfield.photoz.read import read, read_batches
+from deepfield.photoz.read import as_table, read, read_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,19 +64,25 @@ def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
     ----------
     model : PhotozModel
     table : Table
-        With the model's bands, as ``photoz.read`` and ``photoz.simulate`` give it.
+        With the model's bands, as ``photoz.read`` and ``photoz.simulate`` give it; or what ``photoz.read`` takes.
 
     Raises
     ------
     TableError
         If a band of the model is not in the table.
     """
-    return serve(model, table)[0]
+    return serve(model, as_table(table, bands=model.bands))[0]
 
 
-def _warn(model: PhotozModel, table: Table) -> None:
-    """What the user of a model should know before it meets this catalogue."""
+def _warn(model: PhotozModel, table: Table, x: torch.Tensor) -> None:
+    """What the user of a model should know before it meets this catalogue, or its first rows."""
     warn_uncorrected(table, model.config.extinction)
+    if strange := model.strange(x):
+        log.warning(
+            "%s: their densities are extrapolations. Are units (AB magnitudes, fluxes in nJy) and zero points those "
+            "of the training catalogue?",
+            strange,
+        )
     if model.structured:
         log.warning(
             "this model's densities have the redshift structure of its training field: they are right for objects "
@@ -86,8 +92,9 @@ def _warn(model: PhotozModel, table: Table) -> None:
 
 def serve(model: PhotozModel, table: Table) -> tuple[RedshiftPrediction, NDArray[np.int8]]:
     """The densities of :func:`predict` and the reason code of each row, with the warnings that are due."""
-    _warn(model, table)
-    prediction, why = model.predict_raw(model.encode(table))
+    x = model.encode(table)
+    _warn(model, table, x)
+    prediction, why = model.predict_raw(x)
     counts = Counts()
     counts.add(why, model.reason_texts)
     if counts.unserved:
@@ -255,7 +262,7 @@ def _to_parquet(
         told = False
         for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
             if not told:
-                _warn(served, table)
+                _warn(served, table, served.encode(table))
                 told = True
             yield start, table
             start += len(table)
@@ -338,8 +345,9 @@ def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns
     from deepfield.photoz.export_qp import write_qp
 
     table = read(catalog, columns=columns, bands=served.bands)
-    _warn(served, table)
-    prediction, why = served.predict_raw(served.encode(table))
+    x = served.encode(table)
+    _warn(served, table, x)
+    prediction, why = served.predict_raw(x)
     counts.add(why, served.reason_texts)
     extra = columns_of(prediction, served) | {"reason_code": why}
     # qp has no place for the conformal correction, so the wide interval is written out beside the narrow one.

@@ -152,3 +152,8 @@ def _plain(series: Any) -> Any:
     if values.dtype.kind == "O" and all(isinstance(v, str) for v in values[~hidden]):
         return np.where(hidden, "", values).astype(np.str_)
     return values
+
+
+def as_table(catalog: Any, **options: Any) -> Table:
+    """A table as it is, anything else through :func:`read`: what lets every verb take a path or a data frame."""
+    return catalog if isinstance(catalog, Table) else read(catalog, **options)

@@ -84,6 +84,7 @@ def run(
     report = Report(
         "Photometric redshifts",
         f"{source}: {len(test):,} galaxies the model has not seen, of {len(table):,}",
+        began=began,
     )
     report.facts(
         {

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.calibrators import CalibrationError
 from deepfield.core.errors import DeepfieldError
+from deepfield.photoz.read import read
 from deepfield.trust import metrics
 from deepfield.trust.metrics import Metric
 
@@ -192,7 +193,7 @@ def score(
     prediction : Prediction, table or path
         Densities; or a table (or file) with ``zmode``, ``zmedian`` or ``zmean`` and perhaps ``z_lo68`` and
         ``z_hi68``; or a file of densities, Parquet or qp HDF5.
-    truth : table or (N,) array
+    truth : table, path or (N,) array
         Spectroscopic redshifts, or the catalogue with them. Rows are in the order of the prediction, or are
         brought into it where both have ids.
     target, point : str
@@ -211,6 +212,8 @@ def score(
     if point not in POINTS:
         raise DeepfieldError(f"the point estimate is one of {', '.join(POINTS)}, not '{point}'")
     density, columns = _load(prediction)
+    if isinstance(truth, str | os.PathLike):
+        truth = read(truth, target=None if target == "z_spec" else target)
     catalog = truth if hasattr(truth, "colnames") else None
     z = _column(catalog, target) if catalog is not None else np.asarray(truth, dtype=np.float64)
     n = len(density) if density is not None else len(next(iter(columns.values()), ()))

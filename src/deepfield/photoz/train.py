@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.distil import Neighbourhood, distil
-from deepfield.core.errors import TableError
+from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
@@ -35,7 +35,8 @@ from deepfield.photoz.model import (
     on_photometry,
     parts,
 )
-from deepfield.photoz.read import redshifts
+from deepfield.photoz.read import as_table, redshifts
+from deepfield.physics.photometry import magnitude
 from deepfield.trust.calibration import calibrate
 
 log = logging.getLogger("deepfield")
@@ -91,7 +92,7 @@ def fit(
     Parameters
     ----------
     table : Table
-        From :func:`deepfield.photoz.read` or :func:`deepfield.photoz.simulate`.
+        From :func:`deepfield.photoz.read` or :func:`deepfield.photoz.simulate`; or what ``read`` takes.
     config : PhotozConfig, optional
         Single fields may be given as keywords instead: ``fit(table, members=1, seed=3)``.
     checkpoint : path, optional
@@ -104,9 +105,7 @@ def fit(
     TableError
         If bands or redshifts are missing, or fewer than 100 rows are usable.
     """
-    config = replace(config or PhotozConfig(), **overrides)
-    config = replace(config, bands=config.bands or bands_of(table))
-    config = replace(config, extinction=settle_extinction(table, config.bands, config.extinction))
+    table, config = _settled(table, config or PhotozConfig(), overrides)
     rows = _rows(table, config)
     rng = np.random.default_rng(config.seed)
     order = torch.from_numpy(rng.permutation(len(rows.x)))
@@ -142,6 +141,7 @@ def fit(
             k: float(-m.predict(held_out[0]).log_prob(held_out[1]).mean()) for k, m in stages.items()
         },
         "structure": found is not None,
+        "magnitudes": _magnitudes(rows.x[fitted], config.bands),
         "redshift_range": [float(rows.y[:, 0].min()), float(rows.y[:, 0].max())],
         "history": history,
         "versions": {
@@ -151,6 +151,18 @@ def fit(
         },
     }
     return Fit(model, teacher if student else None, held_out)
+
+
+def _settled(table: Any, config: PhotozConfig, overrides: dict[str, Any]) -> tuple[Table, PhotozConfig]:
+    """The catalogue as a table, and the settings with what it decides of them."""
+    known = [f.name for f in fields(PhotozConfig)]
+    if unknown := sorted(set(overrides) - set(known)):
+        raise DeepfieldError(f"no setting {', '.join(unknown)}; there are {', '.join(known)}")
+    config = replace(config, **overrides)
+    target = None if config.target == "z_spec" else config.target
+    table = as_table(table, bands=config.bands or None, target=target)
+    config = replace(config, bands=config.bands or bands_of(table))
+    return table, replace(config, extinction=settle_extinction(table, config.bands, config.extinction))
 
 
 def _learn(
@@ -192,7 +204,8 @@ def _structure(rows: _Rows, fitted: Tensor, config: PhotozConfig) -> Structure |
     """The map that irons out the structure of the training redshifts, where they have any and it is wanted."""
     if rows.labels or config.estimator == "point":
         return None
-    found = find_structure(rows.y[fitted, 0].numpy(), seed=config.seed)
+    z = rows.y[fitted, 0].numpy()
+    found = find_structure(z[z != 0], seed=config.seed)
     if found is None:
         return None
     crowd = "the training redshifts crowd at narrow values, as along one line of sight"
@@ -246,6 +259,8 @@ def _rows(table: Table, config: PhotozConfig) -> _Rows:
         raise TableError(
             f"{good.sum()} usable rows with photometry and '{config.target}'; training needs {_FEWEST_ROWS}"
         )
+    if (zeros := int((z[good] == 0).sum())) > 3:
+        log.warning("%s redshifts are exactly 0: leave such rows out if they are failures", zeros)
     target = [z[good]]
     labels: tuple[str, ...] = ()
     if config.classes:
@@ -267,6 +282,13 @@ def _classes(column: Any) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     if len(labels) < 2:
         raise TableError(f"classes need two names or more; the column has {', '.join(labels) or 'none'}")
     return tuple(str(n) for n in labels), np.where(names == "", -1, np.searchsorted(labels, names))
+
+
+def _magnitudes(x: Tensor, bands: tuple[str, ...]) -> dict[str, list[float]]:
+    """The magnitudes between which 98 % of the training rows lie, in each band that is seen."""
+    seen = magnitude(x[:, : len(bands)].double().numpy())
+    found = {band: column[np.isfinite(column)] for band, column in zip(bands, seen.T)}
+    return {band: np.quantile(mag, [0.01, 0.99]).tolist() for band, mag in found.items() if len(mag)}
 
 
 def _missing(x: Tensor, bands: tuple[str, ...]) -> tuple[str, ...]:
