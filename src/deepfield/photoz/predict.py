@@ -79,7 +79,7 @@ def _warn(model: PhotozModel, table: Table, x: torch.Tensor) -> None:
     warn_uncorrected(table, model.config.extinction)
     if strange := model.strange(x):
         log.warning(
-            "%s: their densities are extrapolations. Are units (AB magnitudes, fluxes in nJy) and zero points those "
+            "%s: their densities are extrapolations. Are units (AB magnitudes, fluxes nJy) and zero points those "
             "of the training catalogue?",
             strange,
         )
