@@ -38,6 +38,10 @@ _SHOWN = (
     "coverage_955",
 )
 _LEVELS = np.linspace(0.02, 0.98, 49)
+_BINS = (
+    "Errors are those of the test rows alone: the finite calibration sample adds to that of the coverage, as much "
+    "again or more. Coverage is guaranteed in thirds of the reference magnitude, not in bins of the true redshift."
+)
 
 
 def run(
@@ -154,7 +158,7 @@ def _tables(report: Report, scores: dict[str, Score]) -> None:
             }
             for row in bins
         ]
-        report.table(f"by_{column}", lines, f"The same for deepfield in bins of {column}.")
+        report.table(f"by_{column}", lines, f"The same for deepfield in bins of {column}. {_BINS}")
 
 
 def _figures(report: Report, densities: dict[str, Prediction], test: Table, model: PhotozModel) -> None:
@@ -196,5 +200,6 @@ def _figures(report: Report, densities: dict[str, Prediction], test: Table, mode
     report.figure(
         "training",
         figures.training_curves(model.card["history"]),
-        "Loss of each epoch: on the training rows, and on held-out rows with averaged weights.",
+        "Loss of each epoch: on the training rows, and on held-out rows with averaged weights. The student's is "
+        "another loss, its distance from the members' average, and cannot be compared with theirs.",
     )
