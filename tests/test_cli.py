@@ -68,6 +68,17 @@ def test_errors_of_the_system_and_long_ones_take_one_line(capsys, monkeypatch):
     assert fails(OSError("disk on fire")) == "deepfield: disk on fire\n"
 
 
+def test_bands_with_spaces_are_shown_with_commas(capsys):
+    assert main(["photoz", "train", "cat.csv", "--out", "m", "--bands", "u", "g", "i", "--quick"]) == 2
+    assert "not understood: g i: bands are written with commas, --bands u,g,i (see" in capsys.readouterr().err
+    assert main(["photoz", "train", "--out", "m", "--bands", "u", "g", "i", "cat.csv"]) == 2
+    assert "--bands u,g,i (see" in capsys.readouterr().err
+    assert main(["data", "cite", "a", "b"]) == 2
+    assert capsys.readouterr().err == "deepfield: not understood: b (see --help)\n"
+    assert main(["photoz", "train", "--help"]) == 0
+    assert "u,g,r" in capsys.readouterr().out
+
+
 def test_debug_shows_where(monkeypatch):
     monkeypatch.setenv("DEEPFIELD_DEBUG", "1")
     with pytest.raises(DeepfieldError):

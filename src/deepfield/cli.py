@@ -5,6 +5,7 @@ Sciences load when they are named, so that ``deepfield --help`` answers at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 import deepfield
 from deepfield.core.errors import DeepfieldError
@@ -165,6 +166,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _misread(error: CycloptsError, given: list[str]) -> str:
+    """What is wrong with the words of a command; bands that were written with spaces are shown with commas."""
+    if not isinstance(error, UnusedCliTokensError):
+        return " ".join(str(error).split())
+    hint = ""
+    if "--bands" in given:
+        listed = itertools.takewhile(str.isalnum, given[given.index("--bands") + 1 :])
+        hint = f": bands are written with commas, --bands {','.join(listed)}"
+    return f"not understood: {' '.join(error.unused_tokens or ())}{hint}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input gives one line on stderr and exit code 2."""
     _speak()
@@ -172,7 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        print(f"deepfield: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
+        given = sys.argv[1:] if arguments is None else arguments
+        print(f"deepfield: {_misread(error, given)} (see --help)", file=sys.stderr)
         return 2
     except (DeepfieldError, OSError) as error:
         if debug:

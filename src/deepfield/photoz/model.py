@@ -40,7 +40,7 @@ class PhotozConfig:
     Parameters
     ----------
     bands : tuple of str
-        Bands from blue to red; empty takes all that the catalogue has.
+        Bands from blue to red, ``u,g,r`` on the command line; empty takes all that the catalogue has.
     target : str
         Column with the spectroscopic redshift.
     estimator : str
