@@ -208,6 +208,12 @@ def test_standard_columns_map_to_themselves_again():
         (["mag_g"], {"bands": ["g", "y"]}, "no column for band 'y' among standard columns; bands found: g"),
         (["mag_g"], {"bands": ["g", "g"]}, "a band is named twice in g, g"),
         (["mag_g", "zsp"], {"target": "zspe"}, r"no column 'zspe'; did you mean 'zsp'\?"),
+        (
+            ["mag_g", "Z"],
+            {"target": "z_spec"},
+            "no column 'z_spec'; .*; the redshift may be 'Z': give --target Z,",
+        ),
+        (["mag_g", "mag_z"], {"target": "z_spec"}, "no column 'z_spec'; columns: mag_g, mag_z$"),
         (["mag_g"], {"columns": {"mag_g": "MAG_X"}}, r"no column 'MAG_X'; did you mean 'mag_g'\?"),
         (["zz"], {"columns": {"z_spec": "zz"}}, "no magnitudes or fluxes among the columns none"),
         (["mag_g", "e"], {"columns": {"mag_err_g": "e"}}, "'mag_err_g' is given, and that of 'mag_g' is not"),

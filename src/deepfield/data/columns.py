@@ -151,7 +151,11 @@ def resolve(
         mapping = _explicit(index, columns, bands)
     told = not isinstance(columns, str) and "z_spec" in (columns or {})
     if target is not None and not (told and target == "z_spec"):
-        mapping = replace(mapping, others={**mapping.others, "z_spec": index.need(target)})
+        found, guess = index.find(target), mapping.others.get("z_spec")
+        if found is None:
+            hint = f"; the redshift may be '{guess}': give --target {guess}, in Python target" if guess else ""
+            raise TableError(no_column(target, index.names) + hint)
+        mapping = replace(mapping, others={**mapping.others, "z_spec": found})
     return _select(mapping, bands, index)
 
 
