@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -77,6 +78,26 @@ def test_bands_with_spaces_are_shown_with_commas(capsys):
     assert capsys.readouterr().err == "deepfield: not understood: b (see --help)\n"
     assert main(["photoz", "train", "--help"]) == 0
     assert "u,g,r" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["data list --json", "data cite sdss_mgs"])
+def test_a_reader_that_leaves_is_no_error(command):
+    """Both with output longer than any buffer of Python, and with output that is flushed at the end alone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "deepfield.cli", *command.split()]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(capsys, monkeypatch):
+    def app(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "app", app)
+    assert main([]) == 2
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_debug_shows_where(monkeypatch):

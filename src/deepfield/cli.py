@@ -177,17 +177,30 @@ def _misread(error: CycloptsError, given: list[str]) -> str:
     return f"not understood: {' '.join(error.unused_tokens or ())}{hint}"
 
 
+def _unheard() -> bool:
+    """Whether nobody reads stdout any more (``| head``); what is left for it is then dropped."""
+    try:
+        print(flush=True)  # a pipe that broke elsewhere would be an error
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return True
+    return False
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input gives one line on stderr and exit code 2."""
     _speak()
     debug = bool(os.environ.get("DEEPFIELD_DEBUG"))
     try:
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         given = sys.argv[1:] if arguments is None else arguments
         print(f"deepfield: {_misread(error, given)} (see --help)", file=sys.stderr)
         return 2
     except (DeepfieldError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _unheard():
+            return 0
         if debug:
             raise
         print(f"deepfield: {_one_line(error)}", file=sys.stderr)
