@@ -107,12 +107,12 @@ def test_debug_shows_where(monkeypatch):
 
 
 def test_stopped_by_hand(capsys, monkeypatch):
-    def app(*_, **__):
+    def cite(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", app)
-    assert main([]) == 130
-    assert "run the same command again" in capsys.readouterr().err
+    monkeypatch.setattr("deepfield.data.registry.cite", cite)
+    assert main(["data", "cite", "sdss_mgs"]) == 130
+    assert capsys.readouterr().err == "\ndeepfield: interrupted; run the same command again to go on\n"
 
 
 def test_run_of_every_science(tmp_path, capsys, monkeypatch):

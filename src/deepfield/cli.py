@@ -32,6 +32,7 @@ app = App(
     help_epilogue=EPILOGUE,
     version=deepfield.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main says what to do next
 )
 app.register_install_completion_command()
 data = App(name="data", help="Real data sets: where they come from, how to get and cite them.")
@@ -205,8 +206,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"deepfield: {_one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("deepfield: stopped; run the same command again to go on", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        after = f"the same command {stop}" if str(stop) else "run the same command again to go on"
+        print(f"\ndeepfield: interrupted; {after}", file=sys.stderr)
         return 130
     return 0
 

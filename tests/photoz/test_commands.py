@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,21 @@ def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(place, tm
     assert all(torch.allclose(first[k], second[k], atol=1e-6) for k in first)
     assert one.conformal.to_dict()["edges"] == two.conformal.to_dict()["edges"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "whole"], "checkpoints are gone"
+
+
+def test_a_training_interrupted_by_hand_says_how_to_go_on(place, tmp_path):
+    argv = ["photoz", "train", f"{place}/cat.parquet", "--out", f"{tmp_path}/m", *SMALL[:2], "--epochs", "2000"]
+    child = subprocess.Popen([sys.executable, "-m", "deepfield.cli", *argv], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    left = tmp_path / ".m.checkpoints"
+    while not (left / "members.ckpt").exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1].splitlines()[-1]
+    assert child.returncode == 130 and left.exists()
+    goes_on = r"the same command goes on after epoch \d+ of 2000 \(checkpoint in .*/\.m\.checkpoints\)"
+    assert re.fullmatch(f"deepfield: interrupted; {goes_on}", said)
 
 
 def test_two_trainings_do_not_share_a_folder(place, tmp_path, capsys):
