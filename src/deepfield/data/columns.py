@@ -116,6 +116,7 @@ def resolve(
     *,
     bands: Sequence[str] | None = None,
     target: str | None = None,
+    gaps: Sequence[str] = (),
 ) -> Mapping:
     """Decide which columns are what.
 
@@ -132,6 +133,8 @@ def resolve(
         Bands wanted, in this order; by default all that are found, blue to red.
     target
         Name of the column of the true redshift.
+    gaps
+        Those of ``bands`` that need not be there.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def resolve(
             hint = f"; the redshift may be '{guess}': give --target {guess}, in Python target" if guess else ""
             raise TableError(no_column(target, index.names) + hint)
         mapping = replace(mapping, others={**mapping.others, "z_spec": found})
-    return _select(mapping, bands, index)
+    return _select(mapping, bands, index, gaps)
 
 
 class _Index:
@@ -284,11 +287,11 @@ def _explicit(
     return Mapping("the given", tuple(bands), {**rest, **others}, guessed=False)
 
 
-def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index) -> Mapping:
+def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index, gaps: Sequence[str]) -> Mapping:
     if bands is None:
         return mapping
     known = {band.name: band for band in mapping.bands}
-    absent = [band for band in bands if band not in known]
+    absent = [band for band in bands if band not in known and band not in gaps]
     if absent:
         raise TableError(
             f"no column for band {shorten(repr(b) for b in absent)} among {mapping.title} columns; "
@@ -296,7 +299,7 @@ def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index) -> Map
         )
     if len(set(bands)) < len(bands):
         raise TableError(f"a band is named twice in {', '.join(bands)}")
-    return replace(mapping, bands=tuple(known[band] for band in bands))
+    return replace(mapping, bands=tuple(known[band] for band in bands if band in known))
 
 
 def _add_band(result: Table, table: Any, band: Band) -> list[str]:

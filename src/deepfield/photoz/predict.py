@@ -25,8 +25,8 @@ from deepfield.core.heads import GivenMixture
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
 from deepfield.core.table import Table
-from deepfield.photoz.features import warn_uncorrected
-from deepfield.photoz.model import PhotozModel
+from deepfield.photoz.features import warn_absent, warn_uncorrected
+from deepfield.photoz.model import ALWAYS, PhotozModel
 from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.photoz.read import read, read_batches
 
@@ -54,7 +54,10 @@ class Counts:
     def summary(self) -> str:
         """One line."""
         reasons = "; ".join(f"{n:,}: {reason}" for reason, n in sorted(self.unserved.items()))
-        return f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
+        told = f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
+        if any(reason.endswith(ALWAYS) for reason in self.unserved):
+            told += "; to serve rows without a band, train on data with such gaps, or with --bands of the others"
+        return told
 
 
 def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
@@ -77,6 +80,7 @@ def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
 def _warn(model: PhotozModel, table: Table) -> None:
     """What the user of a model should know before it meets this catalogue."""
     warn_uncorrected(table, model.config.extinction)
+    warn_absent(table, model.missing)
     if model.structured:
         log.warning(
             "this model's densities have the redshift structure of its training field: they are right for objects "
@@ -253,7 +257,9 @@ def _to_parquet(
 
     def batches(start: int) -> Iterator[tuple[int, Table]]:
         told = False
-        for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
+        for table in read_batches(
+            catalog, columns=columns, bands=served.bands, gaps=served.missing, rows=_ROWS, start=start
+        ):
             if not told:
                 _warn(served, table)
                 told = True
@@ -337,7 +343,7 @@ def _ids(table: Table, start: int = 0) -> NDArray[Any]:
 def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns: Any) -> None:
     from deepfield.photoz.export_qp import write_qp
 
-    table = read(catalog, columns=columns, bands=served.bands)
+    table = read(catalog, columns=columns, bands=served.bands, gaps=served.missing)
     _warn(served, table)
     prediction, why = served.predict_raw(served.encode(table))
     counts.add(why, served.reason_texts)
