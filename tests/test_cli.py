@@ -80,6 +80,15 @@ def test_bands_with_spaces_are_shown_with_commas(capsys):
     assert "u,g,r" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("science", deepfield.SCIENCES)
+def test_settings_of_a_training_are_not_rounded(science, capsys):
+    argv = [science, "train", "nowhere.parquet", "--out", "m", "--epochs"]
+    assert main([*argv, "5.5"]) == 2
+    assert capsys.readouterr().err == "deepfield: --epochs takes a whole number, not 5.5 (see --help)\n"
+    assert main([*argv, "5.0"]) == 2
+    assert "whole" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["data list --json", "data cite sdss_mgs"])
 def test_a_reader_that_leaves_is_no_error(command):
     """Both with output longer than any buffer of Python, and with output that is flushed at the end alone."""

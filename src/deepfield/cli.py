@@ -14,7 +14,15 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnusedCliTokensError,
+    ValidationError,
+)
 
 import deepfield
 from deepfield.core.errors import DeepfieldError
@@ -26,8 +34,18 @@ Then yours: `deepfield photoz train galaxies.parquet --out model`, and
 `deepfield photoz predict model new.parquet --out pz.parquet`. Every command explains itself with `--help`.
 """
 
+
+def _whole(arguments: ArgumentCollection) -> None:
+    """Refuse 5.5 where a whole number is meant, which would be rounded."""
+    for argument in arguments:
+        for token in argument.tokens if argument.hint is int else ():
+            if "." in token.value and not float(token.value).is_integer():
+                raise ValueError(f"{argument.name} takes a whole number, not {token.value}")
+
+
 app = App(
     name="deepfield",
+    group_parameters=Group("Parameters", validator=_whole),
     help="Survey data in, calibrated probabilities out.",
     help_epilogue=EPILOGUE,
     version=deepfield.__version__,
@@ -170,7 +188,8 @@ def _one_line(error: Exception) -> str:
 def _misread(error: CycloptsError, given: list[str]) -> str:
     """What is wrong with the words of a command; bands that were written with spaces are shown with commas."""
     if not isinstance(error, UnusedCliTokensError):
-        return " ".join(str(error).split())
+        own = error.exception_message if isinstance(error, ValidationError) and error.group else ""
+        return " ".join((own or str(error)).split())
     hint = ""
     if "--bands" in given:
         listed = itertools.takewhile(str.isalnum, given[given.index("--bands") + 1 :])
