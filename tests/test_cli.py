@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -68,6 +69,46 @@ def test_errors_of_the_system_and_long_ones_take_one_line(capsys, monkeypatch):
     assert fails(OSError("disk on fire")) == "deepfield: disk on fire\n"
 
 
+def test_bands_with_spaces_are_shown_with_commas(capsys):
+    assert main(["photoz", "train", "cat.csv", "--out", "m", "--bands", "u", "g", "i", "--quick"]) == 2
+    assert "not understood: g i: bands are written with commas, --bands u,g,i (see" in capsys.readouterr().err
+    assert main(["photoz", "train", "--out", "m", "--bands", "u", "g", "i", "cat.csv"]) == 2
+    assert "--bands u,g,i (see" in capsys.readouterr().err
+    assert main(["data", "cite", "a", "b"]) == 2
+    assert capsys.readouterr().err == "deepfield: not understood: b (see --help)\n"
+    assert main(["photoz", "train", "--help"]) == 0
+    assert "u,g,r" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("science", deepfield.SCIENCES)
+def test_settings_of_a_training_are_not_rounded(science, capsys):
+    argv = [science, "train", "nowhere.parquet", "--out", "m", "--epochs"]
+    assert main([*argv, "5.5"]) == 2
+    assert capsys.readouterr().err == "deepfield: --epochs takes a whole number, not 5.5 (see --help)\n"
+    assert main([*argv, "5.0"]) == 2
+    assert "whole" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["data list --json", "data cite sdss_mgs"])
+def test_a_reader_that_leaves_is_no_error(command):
+    """Both with output longer than any buffer of Python, and with output that is flushed at the end alone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "deepfield.cli", *command.split()]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(capsys, monkeypatch):
+    def app(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "app", app)
+    assert main([]) == 2
+    assert "Broken pipe" in capsys.readouterr().err
+
+
 def test_debug_shows_where(monkeypatch):
     monkeypatch.setenv("DEEPFIELD_DEBUG", "1")
     with pytest.raises(DeepfieldError):
@@ -75,12 +116,12 @@ def test_debug_shows_where(monkeypatch):
 
 
 def test_stopped_by_hand(capsys, monkeypatch):
-    def app(*_, **__):
+    def cite(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", app)
-    assert main([]) == 130
-    assert "run the same command again" in capsys.readouterr().err
+    monkeypatch.setattr("deepfield.data.registry.cite", cite)
+    assert main(["data", "cite", "sdss_mgs"]) == 130
+    assert capsys.readouterr().err == "\ndeepfield: interrupted; run the same command again to go on\n"
 
 
 def test_run_of_every_science(tmp_path, capsys, monkeypatch):

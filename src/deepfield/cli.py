@@ -5,6 +5,7 @@ Sciences load when they are named, so that ``deepfield --help`` answers at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -13,7 +14,15 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnusedCliTokensError,
+    ValidationError,
+)
 
 import deepfield
 from deepfield.core.errors import DeepfieldError
@@ -25,12 +34,23 @@ Then yours: `deepfield photoz train galaxies.parquet --out model`, and
 `deepfield photoz predict model new.parquet --out pz.parquet`. Every command explains itself with `--help`.
 """
 
+
+def _whole(arguments: ArgumentCollection) -> None:
+    """Refuse 5.5 where a whole number is meant, which would be rounded."""
+    for argument in arguments:
+        for token in argument.tokens if argument.hint is int else ():
+            if "." in token.value and not float(token.value).is_integer():
+                raise ValueError(f"{argument.name} takes a whole number, not {token.value}")
+
+
 app = App(
     name="deepfield",
+    group_parameters=Group("Parameters", validator=_whole),
     help="Survey data in, calibrated probabilities out.",
     help_epilogue=EPILOGUE,
     version=deepfield.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main says what to do next
 )
 app.register_install_completion_command()
 data = App(name="data", help="Real data sets: where they come from, how to get and cite them.")
@@ -165,22 +185,49 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _misread(error: CycloptsError, given: list[str]) -> str:
+    """What is wrong with the words of a command; bands that were written with spaces are shown with commas."""
+    if not isinstance(error, UnusedCliTokensError):
+        own = error.exception_message if isinstance(error, ValidationError) and error.group else ""
+        return " ".join((own or str(error)).split())
+    hint = ""
+    if "--bands" in given:
+        listed = itertools.takewhile(str.isalnum, given[given.index("--bands") + 1 :])
+        hint = f": bands are written with commas, --bands {','.join(listed)}"
+    return f"not understood: {' '.join(error.unused_tokens or ())}{hint}"
+
+
+def _unheard() -> bool:
+    """Whether nobody reads stdout any more (``| head``); what is left for it is then dropped."""
+    try:
+        print(flush=True)  # a pipe that broke elsewhere would be an error
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return True
+    return False
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; bad input gives one line on stderr and exit code 2."""
     _speak()
     debug = bool(os.environ.get("DEEPFIELD_DEBUG"))
     try:
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
-        print(f"deepfield: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
+        given = sys.argv[1:] if arguments is None else arguments
+        print(f"deepfield: {_misread(error, given)} (see --help)", file=sys.stderr)
         return 2
     except (DeepfieldError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _unheard():
+            return 0
         if debug:
             raise
         print(f"deepfield: {_one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("deepfield: stopped; run the same command again to go on", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        after = f"the same command {stop}" if str(stop) else "run the same command again to go on"
+        print(f"\ndeepfield: interrupted; {after}", file=sys.stderr)
         return 130
     return 0
 

@@ -233,6 +233,24 @@ def test_resumed_fit_ends_where_an_unbroken_one_does(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["fit.ckpt"]
 
 
+def test_an_interruption_and_a_resumption_say_after_which_epoch(tmp_path, caplog):
+    def stop(epoch, _):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "fit.ckpt"
+    place = f"goes on after epoch 3 of 4 (checkpoint in {tmp_path})"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        learn(checkpoint=path, on_epoch=stop)
+    assert str(stopped.value) == place
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        learn(on_epoch=stop)
+    assert str(stopped.value) == "", "nothing to go on from"
+    with caplog.at_level("INFO", logger="deepfield"):
+        learn(checkpoint=path)
+    assert f"fit {place}" in caplog.messages
+
+
 @pytest.mark.parametrize("change", ["settings", "shape", "data"])
 def test_checkpoint_of_another_fit_is_refused(tmp_path, change):
     path = tmp_path / "fit.ckpt"

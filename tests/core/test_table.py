@@ -103,6 +103,8 @@ def test_column_refuses_text_and_arrays():
 
 def test_numbers_reads_objects_that_are_numbers():
     np.testing.assert_array_equal(numbers(np.array([1, None, 2.5], dtype=object), "x"), [1.0, np.nan, 2.5])
+    with pytest.raises(TableError, match="such as '21,001118': numbers are needed, with decimal points"):
+        Table({"x": ["21,001118", "20,5"]}).column("x")
     with pytest.raises(TableError, match="column 'x' holds text such as 'bad'"):
         numbers(np.array([1, "bad"], dtype=object), "x")
 

@@ -136,6 +136,21 @@ def test_explicit_map():
     assert flux.shape == (1, 2)
 
 
+def test_a_map_without_bands_is_laid_over_the_guess():
+    names = [*pairs("{b}", "err_{b}", "ugri"), "z", "objID", "name"]
+    mapping = resolve(names, {"z_spec": "z", "id": "name"}, target="z_spec")
+    assert mapping.others == {"z_spec": "z", "id": "name"}
+    assert [band.name for band in mapping.bands] == list("ugri"), "z is told to be the redshift"
+    assert resolve(["mag_g", "z_spec", "Z"], {"z_spec": "Z"}, target="z_spec").others["z_spec"] == "Z"
+    assert resolve(["mag_g", "z_spec", "Z"], {"z_spec": "Z"}, target="z_spec", bands=["g"]).others["z_spec"] == "Z"
+
+
+def test_the_message_says_what_the_identifiers_are():
+    assert resolve(["mag_g", "id"]).message.endswith(", id from 'id'")
+    assert resolve(["mag_g", "who"], {"id": "who"}).message.endswith(", id from 'who'")
+    assert resolve(["mag_g", "who"]).message.endswith(", no id column: row numbers")
+
+
 def test_the_unit_in_the_file_wins():
     table = Table({"g_cModelFlux": [1.0], "r_cModelFlux": [1.0]})
     table["g_cModelFlux"].unit = "uJy"
@@ -182,7 +197,7 @@ def test_standard_columns_map_to_themselves_again():
         (
             ["a", "b"],
             {},
-            "no magnitudes or fluxes among the columns a, b: name them in Python, for",
+            "no magnitudes or fluxes among the columns a, b: name them on the command line, --columns mag_g=",
         ),
         (["a", "b"], {"columns": "des"}, "no DES magnitudes or fluxes among the columns a, b"),
         (
@@ -193,8 +208,15 @@ def test_standard_columns_map_to_themselves_again():
         (["mag_g"], {"bands": ["g", "y"]}, "no column for band 'y' among standard columns; bands found: g"),
         (["mag_g"], {"bands": ["g", "g"]}, "a band is named twice in g, g"),
         (["mag_g", "zsp"], {"target": "zspe"}, r"no column 'zspe'; did you mean 'zsp'\?"),
+        (
+            ["mag_g", "Z"],
+            {"target": "z_spec"},
+            "no column 'z_spec'; .*; the redshift may be 'Z': give --target Z,",
+        ),
+        (["mag_g", "mag_z"], {"target": "z_spec"}, "no column 'z_spec'; columns: mag_g, mag_z$"),
         (["mag_g"], {"columns": {"mag_g": "MAG_X"}}, r"no column 'MAG_X'; did you mean 'mag_g'\?"),
-        (["zz"], {"columns": {"z_spec": "zz"}}, "the map of columns names no photometry"),
+        (["zz"], {"columns": {"z_spec": "zz"}}, "no magnitudes or fluxes among the columns none"),
+        (["mag_g", "e"], {"columns": {"mag_err_g": "e"}}, "'mag_err_g' is given, and that of 'mag_g' is not"),
         (["f"], {"columns": {"flux_g": ("f", "ADU")}}, "unknown flux unit 'ADU'"),
         (["z"], {}, "no magnitudes or fluxes among the columns z"),
     ],

@@ -158,8 +158,9 @@ def test_unknown_column_group_and_ending(tmp_path):
     path = files.write(catalogue(), tmp_path / "a.fits")
     with pytest.raises(TableError, match=r"'.*a\.fits': no column 'mag_x'; did you mean 'mag_r'\?"):
         files.read(path, ["mag_x"])
-    with pytest.raises(TableError, match="there is no table 'B'; tables: "):
+    with pytest.raises(TableError, match=r"there is no table 'B'; tables: 1$"):
         files.read(path, group="B")
+    assert len(files.read(f"{path}::1")) == len(files.read(path)), "a table without a name has a number"
     with pytest.raises(TableError, match=r"end it in \.parquet, \.hdf5, \.fits, \.csv, \.ecsv or \.txt"):
         files.write(catalogue(), tmp_path / "a.xyz")
 

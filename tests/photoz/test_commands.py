@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import torch
 from deepfield import photoz
 from deepfield.cli import main
 from deepfield.core.table import Table
-from deepfield.data.files import write
+from deepfield.data.files import read, write
+from deepfield.data.presets import PRESETS
 from deepfield.photoz.export_qp import read_qp
 
 SMALL = ["--members", "1", "--epochs", "2", "--width", "8", "--components", "2", "--batch", "64"]
@@ -77,6 +79,35 @@ def test_train_with_target_bands_and_quick(toy, tmp_path):
     assert model.bands == ("g", "i") and model.members == 1 and model.config.epochs == 1
 
 
+def test_columns_are_named_on_the_command_line(toy, tmp_path, capsys):
+    table = toy(200)
+    table["name"] = [f"J{n:04d}" for n in range(200)]
+    for old, new in {"mag_g": "G mag", "mag_err_g": "eG", "mag_i": "MI", "z_spec": "ZB"}.items():
+        table.rename_column(old, new)
+    write(table, tmp_path / "cat.parquet")
+    catalog, columns = (
+        f"{tmp_path}/cat.parquet",
+        "mag_g=G mag,mag_err_g=eG,mag_i=MI,mag_err_i=mag_err_i,z_spec=ZB,id=name",
+    )
+    fast = ["--quick", "--epochs", "1", "--columns", columns]
+    assert main(["photoz", "train", catalog, "--out", f"{tmp_path}/m", *fast]) == 0
+    assert photoz.load(tmp_path / "m").bands == ("g", "i")
+    pz = f"{tmp_path}/pz.parquet"
+    assert main(["photoz", "predict", f"{tmp_path}/m", catalog, "--out", pz, "--columns", columns]) == 0
+    assert "id from 'name'" in capsys.readouterr().err
+    assert read(pz, ["object_id"])["object_id"][3] == "J0003"
+    write(Table({"name": table["name"][::-1], "ZB": table["ZB"][::-1]}), tmp_path / "truth.csv")
+    scores = []
+    for truth, named in ((catalog, columns), (f"{tmp_path}/truth.csv", "id=name,z_spec=ZB")):
+        assert main(["photoz", "score", pz, truth, "--columns", named, "--json"]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert [score["n"] for score in scores] == [200, 200]
+    assert scores[0]["metrics"]["bias"] == pytest.approx(scores[1]["metrics"]["bias"], rel=1e-6)
+    assert main(["photoz", "train", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"preset: {', '.join(PRESETS)}." in said
+
+
 def test_simulate(tmp_path, capsys):
     assert main(["photoz", "simulate", "--out", f"{tmp_path}/s.parquet", "--survey", "sdss", "-n", "50"]) == 0
     table = photoz.read(tmp_path / "s.parquet")
@@ -106,6 +137,21 @@ def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(place, tm
     assert all(torch.allclose(first[k], second[k], atol=1e-6) for k in first)
     assert one.conformal.to_dict()["edges"] == two.conformal.to_dict()["edges"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "whole"], "checkpoints are gone"
+
+
+def test_a_training_interrupted_by_hand_says_how_to_go_on(place, tmp_path):
+    argv = ["photoz", "train", f"{place}/cat.parquet", "--out", f"{tmp_path}/m", *SMALL[:2], "--epochs", "2000"]
+    child = subprocess.Popen([sys.executable, "-m", "deepfield.cli", *argv], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    left = tmp_path / ".m.checkpoints"
+    while not (left / "members.ckpt").exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1].splitlines()[-1]
+    assert child.returncode == 130 and left.exists()
+    goes_on = r"the same command goes on after epoch \d+ of 2000 \(checkpoint in .*/\.m\.checkpoints\)"
+    assert re.fullmatch(f"deepfield: interrupted; {goes_on}", said)
 
 
 def test_two_trainings_do_not_share_a_folder(place, tmp_path, capsys):

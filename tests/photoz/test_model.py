@@ -112,7 +112,7 @@ def test_reasons(model):
     x[6, 1], x[6, 4] = 0.0, np.nan  # not detected in r, without a limit: served
     texts = [model.reason_texts[code] for code in model.reasons(x)]
     assert texts[0] == "" and texts[6] == ""
-    assert texts[1] == texts[3] == "r or its error is missing, as in no training row"
+    assert texts[1] == texts[3] == "r or its error is missing, and the training data always had it"
     assert texts[2] == "no band is measured"
     assert texts[4] == "flux or error of g is absurd" and texts[5] == "flux or error of i is absurd"
     served, why = model.predict_raw(x)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deepfield import photoz
+from deepfield.core.errors import DeepfieldError
 from deepfield.core.prediction import Prediction
 from deepfield.data.files import write
 from deepfield.photoz.export_qp import read_qp
@@ -58,13 +59,38 @@ def test_parquet_keeps_order_and_says_why(folder, tmp_path, model):
     counts, path = run(folder, tmp_path)
     assert counts.rows == 50 and sum(counts.unserved.values()) == 2
     assert counts.summary() == (
-        "2 rows have NaN (1: no band is measured; 1: r or its error is missing, as in no training row)"
+        "2 rows have NaN (1: no band is measured; 1: r or its error is missing, and the training data always had "
+        "it); to serve rows without a band, train on data with such gaps, or with --bands of the others"
     )
     table = pq.read_table(path)
     assert table["object_id"].to_pylist() == list(range(7, 57))
     assert table["reason"].to_pylist()[3].startswith("r or its error is missing")
     assert table["reason"].to_pylist()[8] == "no band is measured" and table["reason"].to_pylist()[0] == ""
     assert np.flatnonzero(np.isnan(table["zmode"].to_numpy())).tolist() == [3, 8]
+
+
+def test_a_band_without_a_column_is_served_where_the_training_had_gaps(toy, tiny, tmp_path, caplog, model):
+    rows = toy(400)
+    rows["mag_r"][::3] = np.nan
+    gappy = photoz.train(rows, progress=False, **tiny)
+    gappy.save(tmp_path / "gappy")
+    table = toy(30, seed=5)
+    table["mag_r"] = np.nan
+    table["mag_err_r"] = np.nan
+    empty = photoz.predict(gappy, table)
+    assert "no column" not in caplog.text
+    table.remove_columns(["mag_r", "mag_err_r"])
+    assert np.array_equal(photoz.predict(gappy, table).mean, empty.mean) and np.isfinite(empty.mean).all()
+    assert "no column for band r: served as not observed in every row" in caplog.text
+    write(table, tmp_path / "cat.parquet")
+    for out in ("pz.parquet", "pz.hdf5"):
+        caplog.clear()
+        counts = predict_file(tmp_path / "gappy", tmp_path / "cat.parquet", tmp_path / out, progress=False)
+        assert counts.rows == 30 and not counts.unserved and caplog.text.count("no column for band r") == 1
+    again = pq.read_table(tmp_path / "pz.parquet")["zmean"].to_numpy()
+    assert np.allclose(again, empty.mean, atol=1e-5)
+    with pytest.raises(DeepfieldError, match="no photometry in band 'r'"):
+        photoz.predict(model, table)
 
 
 def test_parquet_holds_what_memory_holds(folder, tmp_path, model):

@@ -187,3 +187,10 @@ def test_no_rows_at_all(tmp_path):
     write_qp(P[:0], tmp_path / "pz.hdf5")
     with h5py.File(tmp_path / "pz.hdf5") as file:
         assert file["data/means"].shape == (0, 3) and file["ancil/zmode"].shape == (0,)
+
+
+def test_the_qp_form_is_named_where_it_cannot_be_read(tmp_path):
+    pz = RedshiftPrediction.mixture([[1.0]], [[0.5]], [[0.1]])
+    write_qp(pz, tmp_path / "pz.hdf5")
+    with pytest.raises(DeepfieldError, match=r"pz\.hdf5 is the qp form .*: read it with qp\.read, score"):
+        RedshiftPrediction.read(tmp_path / "pz.hdf5")

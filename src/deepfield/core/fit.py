@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import math
 import os
 import time
@@ -21,6 +22,8 @@ from deepfield.core.devices import Runtime, runtime
 from deepfield.core.errors import ModelError
 from deepfield.core.files import atomic
 from deepfield.core.soap import SOAP
+
+log = logging.getLogger("deepfield")
 
 
 @dataclass(frozen=True)
@@ -134,32 +137,42 @@ def fit(
     ------
     ModelError
         If the loss becomes NaN, there are no batches, or the checkpoint belongs to another fit.
+    KeyboardInterrupt
+        As Python raises it; its message says after which epoch the same fit would go on, if it would.
     """
     config = config or FitConfig()
     run = runtime(config.device, config.precision, config.processes)
     state = _State(model, loss, config, run)
     path = Path(checkpoint) if checkpoint else None
+    label = progress if isinstance(progress, str) else "fit"
     if path and path.exists():
         state.restore(path)
+        log.info("%s %s", label.strip(), state.place(path))
     bar = tqdm(
         total=config.epochs,
         initial=state.epoch,
-        desc=progress if isinstance(progress, str) else "fit",
+        desc=label,
         unit="epoch",
         disable=not progress or run.rank > 0,
         leave=False,
     )
-    with bar:
-        while state.epoch < config.epochs and not state.stopped:
-            began = time.perf_counter()
-            state.run_epoch(train, validation)
-            state.history.seconds += time.perf_counter() - began
-            bar.update()
-            bar.set_postfix_str(f"loss {state.history.train[-1]:.4f}, held out {state.history.validation[-1]:.4f}")
-            if path and run.rank == 0:
-                state.save(path)
-            if on_epoch:
-                on_epoch(state.epoch, state.history)
+    try:
+        with bar:
+            while state.epoch < config.epochs and not state.stopped:
+                began = time.perf_counter()
+                state.run_epoch(train, validation)
+                state.history.seconds += time.perf_counter() - began
+                bar.update()
+                losses = state.history.train[-1], state.history.validation[-1]
+                bar.set_postfix_str("loss {:.4f}, held out {:.4f}".format(*losses))
+                if path and run.rank == 0:
+                    state.save(path)
+                if on_epoch:
+                    on_epoch(state.epoch, state.history)
+    except KeyboardInterrupt as stop:
+        if path and state.saved:
+            stop.args = (state.place(path),)
+        raise
     state.finish(model)
     return state.history
 
@@ -187,7 +200,7 @@ class _State:
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         # Buffers too: the running statistics of a batch norm belong to the weights they were gathered with.
         self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
-        self.epoch, self.stopped = 0, False
+        self.epoch, self.saved, self.stopped = 0, 0, False
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.history = History()
@@ -288,6 +301,11 @@ class _State:
         }
         with atomic(path) as temporary:
             torch.save(content, temporary)
+        self.saved = self.epoch
+
+    def place(self, path: Path) -> str:
+        """Where the fit stands on disk, in words."""
+        return f"goes on after epoch {self.saved} of {self.config.epochs} (checkpoint in {path.parent})"
 
     def restore(self, path: Path) -> None:
         try:
@@ -307,6 +325,7 @@ class _State:
             numbers = content["numbers"]
             self.epoch, self.best, self.stopped = numbers["epoch"], numbers["best"], numbers["stopped"]
             self.history = History(**content["history"])
+            self.saved = self.epoch
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             raise ModelError(f"checkpoint {path} is damaged; delete it to start anew") from None
 

@@ -120,6 +120,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Prediction, dict[str, np.ndarray
     try:
         description, columns = reader(Path(path))
         features, group = columns.pop("features"), columns.pop("group", None)
+    except DeepfieldError:
+        raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DeepfieldError(f"{path} holds no deepfield prediction, or is damaged ({error})") from None
     return rebuild(description, features, group), columns
@@ -140,5 +142,10 @@ def _read_hdf5(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     import h5py
 
     with h5py.File(path, "r") as file:
+        if KEY not in file and {"meta", "data"} <= set(file):
+            raise DeepfieldError(
+                f"{path} is the qp form of a prediction, for other tools: read it with qp.read, score it with "
+                "photoz.score; Prediction.read takes what Prediction.write wrote, or .parquet of a predict command"
+            )
         columns = {n: file[n].asstr()[()] if file[n].dtype.kind == "O" else file[n][()] for n in file if n != KEY}
         return file[KEY].asstr()[()], columns

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -165,7 +166,8 @@ def _text_message(values: np.ndarray, name: str) -> str:
     example = next((v for v in values if not _is_number(v)), values[0] if len(values) else "")
     if isinstance(example, bytes):
         example = example.decode("utf-8", "replace")
-    return f"column '{name}' holds text such as {str(example)[:40]!r}: numbers are needed"
+    comma = ", with decimal points and not commas" if re.fullmatch(r"[+-]?\d+,\d+", str(example).strip()) else ""
+    return f"column '{name}' holds text such as {str(example)[:40]!r}: numbers are needed{comma}"
 
 
 def _is_number(value: Any) -> bool:

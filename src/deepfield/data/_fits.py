@@ -17,7 +17,7 @@ from deepfield.data._source import Columns, Source
 
 
 class FitsSource(Source):
-    """The first table extension of a FITS file, or the one named ``group``."""
+    """The first table extension of a FITS file, or the one whose name or number is ``group``."""
 
     def __init__(self, path: Path, group: str | None = None) -> None:
         with warnings.catch_warnings(record=True) as said:
@@ -33,15 +33,17 @@ class FitsSource(Source):
             raise
 
     def _choose(self, group: str | None) -> Any:
-        tables = [hdu for hdu in self.file if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        tables = {number: hdu for number, hdu in enumerate(self.file) if isinstance(hdu, kinds)}
         if not tables:
             raise TableError("there is no table in it, only images")
         if group is None:
-            return tables[0]
-        for hdu in tables:
-            if hdu.name.lower() == group.lower():
+            return next(iter(tables.values()))
+        for number, hdu in tables.items():
+            if group.lower() in (hdu.name.lower(), str(number)):
                 return hdu
-        raise TableError(f"there is no table '{group}'; tables: {shorten(hdu.name for hdu in tables)}")
+        names = (f"{number} ({hdu.name})" if hdu.name else str(number) for number, hdu in tables.items())
+        raise TableError(f"there is no table '{group}'; tables: {shorten(names)}")
 
     def slice(self, columns: Sequence[str], start: int, stop: int) -> Columns:
         part = self.table.data[start:stop]

@@ -77,10 +77,11 @@ class Mapping:
     def message(self) -> str:
         """One line for the user: what was read as what."""
         pairs = [f"{b.value}{f' ± {b.error}' if b.error else ''} ({b.unit})" for b in self.bands]
-        rest = [f"{name} from '{source}'" for name, source in self.others.items() if name != source]
+        rest = [f"{k} from '{source}'" for k, source in self.others.items() if source != k and k != "id"]
+        ids = f"id from '{self.others['id']}'" if "id" in self.others else "no id column: row numbers"
         names = ",".join(b.name for b in self.bands)
         verb = "guessed" if self.guessed else "read"
-        return f"{verb} {self.title} columns, bands {names}: {shorten([*pairs, *rest], limit=30)}"
+        return f"{verb} {self.title} columns, bands {names}: {shorten([*pairs, *rest], limit=30)}, {ids}"
 
     def apply(self, table: Any, *, keep: bool = True) -> Table:
         """Convert a table (or a batch of its rows) to standard columns; no row is dropped or moved.
@@ -115,6 +116,7 @@ def resolve(
     *,
     bands: Sequence[str] | None = None,
     target: str | None = None,
+    gaps: Sequence[str] = (),
 ) -> Mapping:
     """Decide which columns are what.
 
@@ -125,11 +127,14 @@ def resolve(
     columns
         None to guess, the name of a preset, or a dictionary from standard names to the catalogue's:
         ``{"mag_g": "MAG_APER_G", "mag_err_g": "MAGERR_APER_G", "z_spec": "ZBEST"}``, for fluxes with a
-        unit: ``{"flux_g": ("FLUX_G", "uJy"), "flux_err_g": ("FLUXERR_G", "uJy")}``.
+        unit: ``{"flux_g": ("FLUX_G", "uJy"), "flux_err_g": ("FLUXERR_G", "uJy")}``. The bands it names are
+        the bands; one that names none, as ``{"id": "NAME"}``, is laid over what is guessed.
     bands
         Bands wanted, in this order; by default all that are found, blue to red.
     target
         Name of the column of the true redshift.
+    gaps
+        Those of ``bands`` that need not be there.
 
     Raises
     ------
@@ -146,10 +151,15 @@ def resolve(
     if columns is None or isinstance(columns, str):
         mapping = _preset(index, columns, bands)
     else:
-        mapping = _explicit(index, columns)
-    if target is not None:
-        mapping = replace(mapping, others={**mapping.others, "z_spec": index.need(target)})
-    return _select(mapping, bands, index)
+        mapping = _explicit(index, columns, bands)
+    told = not isinstance(columns, str) and "z_spec" in (columns or {})
+    if target is not None and not (told and target == "z_spec"):
+        found, guess = index.find(target), mapping.others.get("z_spec")
+        if found is None:
+            hint = f"; the redshift may be '{guess}': give --target {guess}, in Python target" if guess else ""
+            raise TableError(no_column(target, index.names) + hint)
+        mapping = replace(mapping, others={**mapping.others, "z_spec": found})
+    return _select(mapping, bands, index, gaps)
 
 
 class _Index:
@@ -191,9 +201,9 @@ def _preset(index: _Index, name: str | None, bands: Sequence[str] | None) -> Map
     if winner is None or chosen is None:
         wanted = f"{PRESETS[name.lower()].title} " if name else ""
         raise TableError(
-            f"no {wanted}magnitudes or fluxes among the columns {shorten(index.names)}: name them in Python, "
-            "for instance columns={'mag_g': 'G_MAG', 'mag_err_g': 'G_MAGERR', 'z_spec': 'Z'}, or rename them in "
-            "the file to mag_g, mag_err_g, z_spec"
+            f"no {wanted}magnitudes or fluxes among the columns {shorten(index.names)}: name them on the command "
+            "line, --columns mag_g=G_MAG,mag_err_g=G_ERR,z_spec=Z, in Python, columns={'mag_g': 'G_MAG', ...}, "
+            "or rename them in the file to mag_g, mag_err_g, z_spec"
         )
     taken = {name for band in found for name in (band.value, band.error, band.limit) if name}
     others = _others(index, winner, taken)
@@ -242,7 +252,9 @@ def _others(index: _Index, preset: Preset, taken: set[str]) -> dict[str, str]:
     return others
 
 
-def _explicit(index: _Index, columns: MappingABC[str, str | tuple[str, str]]) -> Mapping:
+def _explicit(
+    index: _Index, columns: MappingABC[str, str | tuple[str, str]], wanted: Sequence[str] | None
+) -> Mapping:
     sources: dict[str, tuple[str, str | None]] = {}
     for standard, given in columns.items():
         name, unit = (given, None) if isinstance(given, str) else given
@@ -262,19 +274,24 @@ def _explicit(index: _Index, columns: MappingABC[str, str | tuple[str, str]]) ->
             photometry.unit_factor(chosen)
         bands.append(Band(band, name, error, chosen, error_name == ivar, limit))
         used |= {standard, error_name, f"mag_lim_{band}"}
-    if not bands:
-        raise TableError("the map of columns names no photometry: it needs a 'mag_<band>' or 'flux_<band>'")
     others = {standard: name for standard, (name, _) in sources.items() if standard not in used}
+    for standard in others:
+        match = re.fullmatch(r"(mag|flux)_(err|lim|ivar)_(\w+)", standard)
+        if match and match[3] not in {band.name for band in bands}:
+            raise TableError(f"the column of '{standard}' is given, and that of '{match[1]}_{match[3]}' is not")
     taken = {name for name, _ in sources.values()}
+    if not bands:
+        guess = _preset(_Index(name for name in index.names if name not in taken), None, wanted)
+        return replace(guess, others={**guess.others, **others})
     rest = _others(index, PRESETS["standard"], taken)
     return Mapping("the given", tuple(bands), {**rest, **others}, guessed=False)
 
 
-def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index) -> Mapping:
+def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index, gaps: Sequence[str]) -> Mapping:
     if bands is None:
         return mapping
     known = {band.name: band for band in mapping.bands}
-    absent = [band for band in bands if band not in known]
+    absent = [band for band in bands if band not in known and band not in gaps]
     if absent:
         raise TableError(
             f"no column for band {shorten(repr(b) for b in absent)} among {mapping.title} columns; "
@@ -282,7 +299,7 @@ def _select(mapping: Mapping, bands: Sequence[str] | None, index: _Index) -> Map
         )
     if len(set(bands)) < len(bands):
         raise TableError(f"a band is named twice in {', '.join(bands)}")
-    return replace(mapping, bands=tuple(known[band] for band in bands))
+    return replace(mapping, bands=tuple(known[band] for band in bands if band in known))
 
 
 def _add_band(result: Table, table: Any, band: Band) -> list[str]:

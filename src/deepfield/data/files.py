@@ -72,7 +72,7 @@ def read(path: PathLike, columns: Sequence[str] | None = None, *, group: str | N
     columns
         Names of the columns wanted; all of them by default.
     group
-        The HDF5 group or FITS extension, if the file holds several tables.
+        The HDF5 group or FITS extension (its name or number), if the file holds several tables.
 
     Raises
     ------

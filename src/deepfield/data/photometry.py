@@ -241,7 +241,22 @@ def order(bands: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(bands), key=lambda band: WAVELENGTHS.get(band, np.inf)))
 
 
-def photometry(table: Any, bands: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def absent(table: Any, bands: Iterable[str]) -> list[str]:
+    """Those of ``bands`` that have neither a magnitude nor a flux in a standard table.
+
+    Examples
+    --------
+    >>> from deepfield.core.table import Table
+    >>> absent(Table({"mag_r": [20.0]}), ("g", "r"))
+    ['g']
+    """
+    names = set(table.colnames)
+    return [band for band in bands if f"mag_{band}" not in names and f"flux_{band}" not in names]
+
+
+def photometry(
+    table: Any, bands: Sequence[str] | None = None, *, gaps: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Return fluxes and their errors, whichever pair of columns the table carries.
 
     Parameters
@@ -250,6 +265,8 @@ def photometry(table: Any, bands: Sequence[str] | None = None) -> tuple[np.ndarr
         A standard table of N rows, from :func:`deepfield.photoz.read` or ``simulate``.
     bands
         Names of the B bands, in the order wanted; by default those of :func:`bands_of`.
+    gaps
+        Those of them that are not observed in any row if the table does not have them.
 
     Returns
     -------
@@ -261,7 +278,7 @@ def photometry(table: Any, bands: Sequence[str] | None = None) -> tuple[np.ndarr
     Raises
     ------
     TableError
-        If the table has neither ``mag_<band>`` nor ``flux_<band>`` for a band.
+        If the table has neither ``mag_<band>`` nor ``flux_<band>`` for a band that is not in ``gaps``.
 
     Examples
     --------
@@ -274,15 +291,17 @@ def photometry(table: Any, bands: Sequence[str] | None = None) -> tuple[np.ndarr
     """
     chosen = bands_of(table) if bands is None else tuple(bands)
     names = set(table.colnames)
-    absent = [band for band in chosen if f"mag_{band}" not in names and f"flux_{band}" not in names]
-    if absent or not chosen:
+    gone = absent(table, chosen)
+    needed = [band for band in gone if band not in gaps]
+    if needed or not chosen:
         raise TableError(
-            f"no photometry in band {shorten(repr(b) for b in absent)}: the table has the bands "
+            f"no photometry in band {shorten(repr(b) for b in needed)}: the table has the bands "
             f"{shorten(bands_of(table))} (columns mag_<band> or flux_<band>)"
         )
-    flux = np.empty((len(chosen), len(table)))
-    flux_err = np.empty_like(flux)
+    flux, flux_err = np.full((2, len(chosen), len(table)), np.nan)
     for row, band in enumerate(chosen):
+        if band in gone:
+            continue
         _one_band(table, names, band, flux[row], flux_err[row])
     return np.ascontiguousarray(flux.T), np.ascontiguousarray(flux_err.T)
 

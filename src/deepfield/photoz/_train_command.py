@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META
+from deepfield.data._told import told
 from deepfield.photoz.commands import Catalog, Columns
 from deepfield.photoz.model import PhotozConfig
 from deepfield.photoz.read import read
@@ -37,7 +38,7 @@ def train(
     if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
         raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
     config = config or PhotozConfig()
-    table = read(catalog, columns=columns or None, bands=config.bands or None, target=config.target)
+    table = read(catalog, columns=told(columns), bands=config.bands or None, target=config.target)
     config = replace(config, target="z_spec")  # as read has called it
     model = train_to_folder(table, out, quickly(config) if quick else config)
     print(

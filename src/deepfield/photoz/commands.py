@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.data.presets import PRESETS
 
 if TYPE_CHECKING:
     from deepfield.core.table import Table
@@ -20,7 +21,14 @@ app = App(
 Catalog = Annotated[
     Path, Parameter(help="FITS, HDF5, Parquet, CSV or ECSV; columns are recognised or given by --columns.")
 ]
-Columns = Annotated[str, Parameter(help="Column preset (sdss, des, hsc, lsst, euclid) where the guess is wrong.")]
+Columns = Annotated[
+    str,
+    Parameter(
+        help="Where the guess is wrong: pairs of standard and own names, "
+        "mag_g=G_MAG,mag_err_g=G_ERR,z_spec=Z,id=NAME (fluxes with a unit, flux_g=FLUX_G:uJy; quote names with "
+        f"spaces); a .json file of such pairs; or a preset: {', '.join(PRESETS)}."
+    ),
+]
 Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
 
 
@@ -59,9 +67,10 @@ def predict(
     workers
         Threads; 0 takes one per core.
     """
+    from deepfield.data._told import told
     from deepfield.photoz.predict import predict_file
 
-    counts = predict_file(model, catalog, out, engine=engine, columns=columns or None, workers=workers)
+    counts = predict_file(model, catalog, out, engine=engine, columns=told(columns), workers=workers)
     print(
         f"{counts.rows:,} rows to {out}" + (f"; {counts.summary()}" if counts.unserved else ""),
         file=sys.stderr,
@@ -93,13 +102,18 @@ def score(
 def _truth(catalog: Path, columns: str, target: str) -> Table:
     """The catalogue with its redshifts; without photometry, a file of ids and redshifts will do."""
     from deepfield.data import files
+    from deepfield.data._told import told
     from deepfield.photoz import read
 
+    named = told(columns)
     try:
-        return read(catalog, columns=columns or None, target=target)
+        return read(catalog, columns=named, target=target)
     except TableError:
         table = files.read(catalog)
-        if columns or target not in table.colnames:
+        for standard, own in named.items() if isinstance(named, dict) else ():
+            if standard in ("id", "z_spec") and own in table.colnames:
+                table[standard] = table[own]
+        if isinstance(named, str) or target not in table.colnames:
             raise
     if "object_id" in table.colnames and "id" not in table.colnames:
         table.rename_column("object_id", "id")

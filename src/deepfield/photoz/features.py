@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
-from deepfield.data.photometry import bands_of, photometry
+from deepfield.data.photometry import absent, bands_of, photometry
 from deepfield.physics.photometry import EXTINCTION, POGSON
 from deepfield.physics.photometry import extinction as galactic_extinction
 
@@ -68,8 +68,12 @@ class PhotometryFeatures(nn.Module):
         )
 
 
-def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Tensor:
+def encode(
+    table: Table, bands: tuple[str, ...], extinction: str = "none", *, gaps: tuple[str, ...] = ()
+) -> Tensor:
     """Raw model input (N, 2B), float32: fluxes then their errors in nJy, NaN where a band is missing.
+
+    A band in ``gaps`` that has no column is missing in every row.
 
     With the name of a survey in ``extinction``, both are corrected for the Galaxy's dust by the table's ``ebv``,
     unless the table is marked as corrected. Rows whose ``ebv`` cannot be right have fluxes of NaN with infinite
@@ -78,9 +82,9 @@ def encode(table: Table, bands: tuple[str, ...], extinction: str = "none") -> Te
     Raises
     ------
     TableError
-        If a band is missing, or ``ebv`` is and the correction needs it.
+        If another band has no column, or ``ebv`` is and the correction needs it.
     """
-    flux, error = photometry(table, bands)
+    flux, error = photometry(table, bands, gaps=gaps)
     if extinction not in ("none", CORRECTED) and not table.meta.get("dereddened"):
         ebv = table.column("ebv")
         fails = ~((ebv >= _EBV[0]) & (ebv <= _EBV[1]))
@@ -114,6 +118,16 @@ def warn_uncorrected(table: Table, extinction: str) -> None:
         "is; if it is raw, its redshifts are biased",
         why,
     )
+
+
+def warn_absent(table: Table, bands: tuple[str, ...]) -> None:
+    """Warn of bands without a column that are served as missing in every row."""
+    if gone := absent(table, bands):
+        log.warning(
+            "no column for band %s: served as not observed in every row, which the model knows of some rows only; "
+            "calibration is that of the training data",
+            ", ".join(gone),
+        )
 
 
 def settle_extinction(table: Table, bands: tuple[str, ...], wanted: str) -> str:

@@ -31,6 +31,7 @@ _RANGES = (
     ("noise", 0, 100), ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 _MOST_WEIGHTS = 5e8
+ALWAYS = "is missing, and the training data always had it"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PhotozConfig:
     Parameters
     ----------
     bands : tuple of str
-        Bands from blue to red; empty takes all that the catalogue has.
+        Bands from blue to red, ``u,g,r`` on the command line; empty takes all that the catalogue has.
     target : str
         Column with the spectroscopic redshift.
     estimator : str
@@ -222,7 +223,8 @@ class PhotozModel:
 
     def encode(self, table: Table) -> Tensor:
         """Raw input (N, 2B) of a catalogue, corrected for extinction if the training was and it can be."""
-        return encode(table, self.bands, self.config.extinction if "ebv" in table.colnames else "none")
+        extinction = self.config.extinction if "ebv" in table.colnames else "none"
+        return encode(table, self.bands, extinction, gaps=self.missing)
 
     @property
     def structured(self) -> bool:
@@ -317,7 +319,7 @@ class PhotozModel:
     @property
     def reason_texts(self) -> list[str]:
         """What the codes of :meth:`reasons` mean."""
-        missing = [f"{b} or its error is missing, as in no training row" for b in self.bands]
+        missing = [f"{b} or its error {ALWAYS}" for b in self.bands]
         absurd = [f"flux or error of {b} is absurd" for b in self.bands]
         return ["", "no band is measured", *missing, *absurd, "E(B-V) is missing, negative or absurd"]
 

@@ -25,8 +25,8 @@ from deepfield.core.heads import GivenMixture
 from deepfield.core.prediction import Prediction
 from deepfield.core.store import META
 from deepfield.core.table import Table
-from deepfield.photoz.features import warn_uncorrected
-from deepfield.photoz.model import PhotozModel
+from deepfield.photoz.features import warn_absent, warn_uncorrected
+from deepfield.photoz.model import ALWAYS, PhotozModel
 from deepfield.photoz.prediction import RedshiftPrediction
 from deepfield.photoz.read import as_table, read, read_batches
 
@@ -54,7 +54,10 @@ class Counts:
     def summary(self) -> str:
         """One line."""
         reasons = "; ".join(f"{n:,}: {reason}" for reason, n in sorted(self.unserved.items()))
-        return f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
+        told = f"{sum(self.unserved.values()):,} rows have NaN ({reasons})"
+        if any(reason.endswith(ALWAYS) for reason in self.unserved):
+            told += "; to serve rows without a band, train on data with such gaps, or with --bands of the others"
+        return told
 
 
 def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
@@ -71,12 +74,13 @@ def predict(model: PhotozModel, table: Table) -> RedshiftPrediction:
     TableError
         If a band of the model is not in the table.
     """
-    return serve(model, as_table(table, bands=model.bands))[0]
+    return serve(model, as_table(table, bands=model.bands, gaps=model.missing))[0]
 
 
 def _warn(model: PhotozModel, table: Table, x: torch.Tensor) -> None:
     """What the user of a model should know before it meets this catalogue, or its first rows."""
     warn_uncorrected(table, model.config.extinction)
+    warn_absent(table, model.missing)
     if strange := model.strange(x):
         log.warning(
             "%s: their densities are extrapolations. Are units (AB magnitudes, fluxes nJy) and zero points those "
@@ -260,7 +264,9 @@ def _to_parquet(
 
     def batches(start: int) -> Iterator[tuple[int, Table]]:
         told = False
-        for table in read_batches(catalog, columns=columns, bands=served.bands, rows=_ROWS, start=start):
+        for table in read_batches(
+            catalog, columns=columns, bands=served.bands, gaps=served.missing, rows=_ROWS, start=start
+        ):
             if not told:
                 _warn(served, table, served.encode(table))
                 told = True
@@ -344,7 +350,7 @@ def _ids(table: Table, start: int = 0) -> NDArray[Any]:
 def _to_qp(served: PhotozModel, catalog: Any, out: Path, counts: Counts, columns: Any) -> None:
     from deepfield.photoz.export_qp import write_qp
 
-    table = read(catalog, columns=columns, bands=served.bands)
+    table = read(catalog, columns=columns, bands=served.bands, gaps=served.missing)
     x = served.encode(table)
     _warn(served, table, x)
     prediction, why = served.predict_raw(x)

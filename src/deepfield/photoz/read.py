@@ -28,6 +28,7 @@ def read(
     columns: column_maps.ColumnsLike = None,
     bands: Sequence[str] | None = None,
     target: str | None = None,
+    gaps: Sequence[str] = (),
 ) -> Table:
     """Read a catalogue into the standard table; rows keep their order and none is dropped.
 
@@ -44,6 +45,8 @@ def read(
         Bands wanted, in this order; by default all that are found.
     target
         Name of the column of the true redshift, read as ``z_spec``.
+    gaps
+        Those of ``bands`` that the catalogue need not have.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def read(
     (array([19.1,  inf]), array([17., nan]))
     """
     table = _table(catalog)
-    mapping = column_maps.resolve(table.colnames, columns, bands=bands, target=target)
+    mapping = column_maps.resolve(table.colnames, columns, bands=bands, target=target, gaps=gaps)
     log.info(mapping.message)
     result = mapping.apply(table)
     for note in result.meta["notes"]:
@@ -81,6 +84,7 @@ def read_batches(
     columns: column_maps.ColumnsLike = None,
     bands: Sequence[str] | None = None,
     target: str | None = None,
+    gaps: Sequence[str] = (),
     rows: int = 65536,
     start: int = 0,
     extra: Sequence[str] = (),
@@ -91,7 +95,7 @@ def read_batches(
     skipped. The other parameters, and the errors, are those of :func:`read`.
     """
     names = files.header(path).names
-    mapping = column_maps.resolve(names, columns, bands=bands, target=target)
+    mapping = column_maps.resolve(names, columns, bands=bands, target=target, gaps=gaps)
     log.info(mapping.message)
     wanted = list(dict.fromkeys([*mapping.sources, *extra]))
     for batch in files.iter_batches(path, wanted, rows=rows, start=start):
