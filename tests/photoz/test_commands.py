@@ -141,7 +141,14 @@ def test_a_killed_training_goes_on_and_ends_where_an_unbroken_one_does(place, tm
 
 def test_a_training_interrupted_by_hand_says_how_to_go_on(place, tmp_path):
     argv = ["photoz", "train", f"{place}/cat.parquet", "--out", f"{tmp_path}/m", *SMALL[:2], "--epochs", "2000"]
-    child = subprocess.Popen([sys.executable, "-m", "deepfield.cli", *argv], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "deepfield.cli", *argv],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # background jobs inherit that it is ignored
+    )
     deadline = time.monotonic() + 120
     left = tmp_path / ".m.checkpoints"
     while not (left / "members.ckpt").exists() and child.poll() is None and time.monotonic() < deadline:
