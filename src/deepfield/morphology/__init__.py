@@ -5,10 +5,9 @@ The names load when they are first touched, so that the command line can explain
 
 from __future__ import annotations
 
-import importlib
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
     from deepfield.morphology.explore import Index, anomaly, embed, rank, similar
@@ -44,7 +43,6 @@ _HOMES = {
     "train": ("Fit", "fit", "train"),
     "trees": ("classes", "tree", "trees"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Fit",
@@ -79,21 +77,4 @@ __all__ = [
     "trees",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "load":
-        return __getattr__("MorphologyModel").load
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
-
-class _Room(ModuleType):
-    """A module in which importing ``predict.py`` does not hide the function ``predict`` behind the file's name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in _HOME):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Room
+lazy(__name__, _HOMES, saved_model="MorphologyModel")
