@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,20 @@ def checkpoints(target: str | os.PathLike[str], job: dict[str, Any]) -> Iterator
             log.warning("'%s' exists: it is replaced when the training is done", path)
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def settings(stored: Any, config: type) -> dict[str, Any]:
+    """The stored settings of a ``config`` dataclass, as keywords.
+
+    Raises
+    ------
+    ModelError
+        If there are some that this version does not know.
+    """
+    raw = dict(stored)
+    if unknown := set(raw) - {f.name for f in fields(config)}:
+        raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
+    return raw
 
 
 def _plain(value: Any) -> Any:

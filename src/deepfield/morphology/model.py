@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from deepfield.core.heads import Categorical, Ensemble, Head
 from deepfield.core.model import Model, Parallel, ensemble, members
 from deepfield.core.nets import ConvNet, width_for
 from deepfield.core.nets.group import GROUPS
-from deepfield.core.store import Saved, load, restore, save
+from deepfield.core.store import Saved, load, restore, save, settings
 from deepfield.core.votes import Votes
 from deepfield.morphology.stretch import KINDS, Stretch
 from deepfield.morphology.trees import Tree, from_dict, tree
@@ -332,9 +332,7 @@ class MorphologyModel:
             If the description is damaged, absurd or from a newer version.
         """
         try:
-            raw = dict(described["morphology"])
-            if unknown := set(raw) - {f.name for f in fields(MorphologyConfig)}:
-                raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
+            raw = settings(described["morphology"], MorphologyConfig)
             config = MorphologyConfig(**raw)
             bands, labels, net = tuple(described["bands"]), tuple(described["labels"]), dict(described["net"])
             questions = from_dict(described["tree"]) if described["tree"] else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from deepfield.core.flow import Flow
 from deepfield.core.heads import ClassMixture, GaussianMixture, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ResidualMLP
-from deepfield.core.store import Saved, load, restore, save
+from deepfield.core.store import Saved, load, restore, save, settings
 from deepfield.core.table import Table
 from deepfield.core.warp import Warped
 from deepfield.photoz.features import CORRECTED, PhotometryFeatures, encode, uncorrectable
@@ -274,9 +274,7 @@ class PhotozModel:
             If the description is damaged, absurd or from a newer version.
         """
         try:
-            raw = dict(described["photoz"])
-            if unknown := set(raw) - {f.name for f in fields(PhotozConfig)}:
-                raise ModelError(f"the model has settings unknown to this version: {', '.join(sorted(unknown))}")
+            raw = settings(described["photoz"], PhotozConfig)
             config = PhotozConfig(**{**raw, "bands": tuple(raw["bands"])})
             members, labels = int(described["members"]), tuple(described["labels"])
             _check_size(config, members, len(labels))
