@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepfield.morphology.augment import Augment, Seen
+from deepfield.morphology.augment import Augment, Seen, blurred
 from deepfield.morphology.model import Camera, MorphologyConfig
 
 STILL = {"rotate": False, "flip": False, "zoom": 0.0, "shift": 0.0}
@@ -42,6 +42,26 @@ def test_zoom_and_shift_stay_within_their_range():
     seen, _ = Augment(Camera(1, 65), config)(x, torch.zeros(200), generator=generator())
     row = seen[:, 0].amax(-1).argmax(-1) - 32
     assert -7 <= row.min() <= -5 and 5 <= row.max() <= 7, "a tenth of 65 pixels"
+
+
+def test_widths_of_a_blur_add_in_squares_and_light_is_kept():
+    y, x = torch.meshgrid(*[torch.arange(41.0) - 20] * 2, indexing="ij")
+    star = torch.exp(-0.5 * (x**2 + y**2) / 1.8**2)[None, None].expand(4, 2, 41, 41)
+    sigma = torch.tensor([0.0, 0.7, 1.2, 1.9])
+    seen = blurred(star, sigma)
+    assert torch.allclose(seen.sum((2, 3)), star.sum((2, 3)), rtol=1e-4)
+    assert torch.equal(seen[0], star[0])
+    width = ((seen * x**2).sum((2, 3)) / seen.sum((2, 3))).sqrt()
+    expected = (1.8**2 + sigma**2).sqrt()[:, None].expand(4, 2)
+    assert torch.allclose(width, expected, rtol=2e-3), "a Gaussian convolved with a Gaussian"
+
+
+def test_blur_differs_from_image_to_image():
+    x = torch.zeros(50, 1, 17, 17)
+    x[..., 8, 8] = 1.0
+    config = MorphologyConfig(**STILL, blur=2.0)
+    peaks = Augment(Camera(1, 17), config)(x, torch.zeros(50), generator=generator())[0].amax((1, 2, 3))
+    assert peaks.max() > 0.5 and peaks.min() < 0.06, "1 / (2 pi 2^2) = .04 at the widest"
 
 
 def test_a_mirror_exchanges_the_two_senses_and_nothing_else():

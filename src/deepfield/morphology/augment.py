@@ -1,4 +1,4 @@
-"""Images turned, mirrored, scaled, moved and made noisier in every step: a batch at a time, in torch."""
+"""Images turned, mirrored, scaled, moved, blurred and made noisier in every step: a batch at a time, in torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Augment:
     ----------
     camera : Camera
     config : MorphologyConfig
-        Its ``rotate``, ``flip``, ``swap``, ``zoom``, ``shift`` and ``noise``.
+        Its ``rotate``, ``flip``, ``swap``, ``zoom``, ``shift``, ``blur`` and ``noise``.
     labels : sequence of str
         Class names, to find those that a mirror exchanges.
 
@@ -45,7 +45,10 @@ class Augment:
     @torch.no_grad()
     def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.config.flip
-        seen = self.camera.stretch(self._draw(x, mirrored, generator))
+        drawn = self._draw(x, mirrored, generator)
+        if self.config.blur:  # before the stretch, as the atmosphere does
+            drawn = blurred(drawn, self.config.blur * torch.rand(len(x), generator=generator))
+        seen = self.camera.stretch(drawn)
         if self.config.noise:
             width = self.config.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
             seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))
@@ -73,6 +76,27 @@ class Augment:
             return y
         other = self.exchange[y] if y.dim() == 1 else y[:, self.exchange]
         return torch.where(mirrored if y.dim() == 1 else mirrored[:, None], other, y)
+
+
+def blurred(x: Tensor, sigma: Tensor) -> Tensor:
+    """Images (N, B, S, S), each under a Gaussian of its own width ``sigma`` (N,) in pixels, at most 2.
+
+    Widths add in squares, so that seeing of sigma_0 becomes sqrt(sigma_0^2 + sigma^2).
+
+    Examples
+    --------
+    >>> spot = torch.zeros(1, 1, 15, 15)
+    >>> spot[0, 0, 7, 7] = 1.0
+    >>> round(float(blurred(spot, torch.tensor([1.5]))[0, 0, 7, 7] * 2 * math.pi * 1.5**2), 2)
+    1.0
+    """
+    reach = 6
+    at = torch.arange(-reach, reach + 1.0)
+    taps = torch.exp(-0.5 * (at / sigma.clamp_min(1e-3)[:, None]).square())
+    taps = (taps / taps.sum(1, keepdim=True)).repeat_interleave(x.shape[1], 0)[:, None]
+    padded = F.pad(x, (reach,) * 4, mode="reflect").flatten(0, 1)[None]
+    down = F.conv2d(padded, taps[..., None], groups=len(taps))
+    return F.conv2d(down, taps[:, :, None], groups=len(taps))[0].view_as(x)
 
 
 class Seen:

@@ -27,7 +27,7 @@ from deepfield.morphology.trees import Tree, from_dict, tree
 _RANGES = (
     ("pixels", 16, 1024), ("members", 1, 100), ("parameters", 1000, 1e8), ("epochs", 0, 1e6), ("batch", 2, 1e6),
     ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99), ("zoom", 0, 1), ("shift", 0, 0.5),
-    ("noise", 0, 100), ("thaw", 0, 1), ("seed", 0, 2**32 - 1),
+    ("blur", 0, 2), ("noise", 0, 100), ("thaw", 0, 1), ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 _NET_RANGES = {"width": (1, 2000), "kernel": (1, 31), "expand": (0, 16), "dropout": (0, 0.99)}
 _CHUNK = 256  # images in one call of the net
@@ -69,9 +69,10 @@ class MorphologyConfig:
     swap : tuple of str
         Two classes that a mirror exchanges, such as clockwise and anticlockwise spirals; recognised by itself
         where their names say so.
-    zoom, shift, noise : float
-        Largest change of scale (0.12: from 1/1.12 to 1.12), of place (share of the side), and of the noise
-        (in units of the spread of all pixels) in each step.
+    zoom, shift, blur, noise : float
+        Largest change of scale (0.12: from 1/1.12 to 1.12), of place (share of the side), of the point-spread
+        function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of all
+        pixels) in each step.
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
@@ -98,6 +99,7 @@ class MorphologyConfig:
     swap: tuple[str, ...] = ()
     zoom: float = 0.12
     shift: float = 0.04
+    blur: float = 0.0
     noise: float = 0.0
     thaw: float = 0.1
     validation: float = 0.1
