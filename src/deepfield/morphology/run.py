@@ -32,7 +32,7 @@ from deepfield.morphology.train import fit
 
 log = logging.getLogger("deepfield")
 DEFAULT = "galaxy_zoo1_sdss"
-_CLASSES = {"elliptical": "elliptical", "spiral_cw": "spiral", "spiral_acw": "spiral", "edge_on": "edge-on",
+CLASSES = {"elliptical": "elliptical", "spiral_cw": "spiral", "spiral_acw": "spiral", "edge_on": "edge-on",
             "merger": "merger"}  # fmt: skip
 _SHOWN = ("accuracy", "log_loss", "macro_f1", "calibration_error", "calibration_floor")
 _BEST = {"accuracy": "max", "log_loss": "min", "macro_f1": "max", "calibration_error": "min"}
@@ -125,8 +125,8 @@ def _data(name: str | None, seed: int) -> tuple[Images, Images, str]:
         images = read(drawn.images.numpy(), catalog=drawn.table, bands=drawn.survey.bands, **scale)
         return *images.split(0.75, seed=seed), "simulated SDSS-like galaxies"
     table = images.table
-    if "label_name" in table.colnames and set(np.unique(table["label_name"]).tolist()) & set(_CLASSES):
-        named = np.array([_CLASSES.get(str(v), "") for v in table["label_name"]])
+    if "label_name" in table.colnames and set(np.unique(table["label_name"]).tolist()) & set(CLASSES):
+        named = np.array([CLASSES.get(str(v), "") for v in table["label_name"]])
         log.info("%s images whose class the volunteers could not tell are left out", (named == "").sum())
         images = images[named != ""]
         images.table["class"] = named[named != ""]

@@ -1,0 +1,303 @@
+"""Galaxy morphology on real images and on simulated votes: the figures of docs/benchmarks/morphology.md.
+
+    DEEPFIELD_DATA=... python benchmarks/morphology.py galaxies --groups none p4m c8 d8 --seeds 0 1 2
+    DEEPFIELD_DATA=... python benchmarks/morphology.py chirality | radio | votes | active
+
+Each part adds its runs to ``benchmarks/results/morphology_<part>.json`` and skips those that are there already
+(``--again`` does not). One thread.
+
+galaxies    Galaxy Zoo 1 (Lintott et al. 2008), elliptical, spiral, edge-on and merger: nets of every group with
+            as many weights and as much processor time, told apart from the plain one by nothing else. Trained,
+            stopped and calibrated on the train rows; the val rows are looked at once, here. ``--choose`` takes a
+            quarter of the train rows in place of the val rows: with it the settings were chosen.
+chirality   clockwise against anticlockwise spirals of the same survey, five-fold.
+radio       FRI against FRII (MiraBest; Miraghaei & Best 2017), five random splits.
+votes       simulated galaxies with votes from a known posterior: do its intervals cover (simulation-based
+            calibration, Talts et al. 2018, arXiv:1804.06788)?
+active      labels chosen by the net against labels at random, from the same pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+from scipy.stats import kstest
+
+from deepfield import morphology
+from deepfield.core.files import atomic
+from deepfield.core.report import machine
+from deepfield.core.votes import DirichletMultinomial
+from deepfield.morphology import Images, MorphologyConfig, MorphologyModel
+from deepfield.morphology.opinions import opinions
+from deepfield.morphology.predict import answer
+from deepfield.morphology.run import CLASSES
+from deepfield.morphology.train import Fit
+
+RESULTS = Path(__file__).parent / "results"
+CROP, PIXELS, PARAMETERS = 96, 48, 60_000
+SENSES = ("spiral_cw", "spiral_acw")
+
+
+def keep(part: str, key: str, found: dict[str, Any]) -> None:
+    """Add a run to the results of a part."""
+    path = RESULTS / f"morphology_{part}.json"
+    results = json.loads(path.read_text()) if path.exists() else {"runs": {}}
+    results["machine"] = machine()
+    results["runs"][key] = found
+    results["runs"] = dict(sorted(results["runs"].items()))
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    shown = {k: round(v, 4) for k, v in found.items() if isinstance(v, float)}
+    print(part, key, shown, flush=True)
+
+
+def done(part: str, key: str) -> bool:
+    path = RESULTS / f"morphology_{part}.json"
+    return path.exists() and key in json.loads(path.read_text())["runs"]
+
+
+def galaxies(choose: int | None = None) -> tuple[Images, Images]:
+    """Galaxy Zoo 1 with four classes: to train on, and to test on."""
+    images = morphology.read("galaxy_zoo1_sdss", crop=CROP)
+    named = np.array([CLASSES.get(str(name), "") for name in images.table["label_name"]])
+    images = images[named != ""]
+    images.table["kind"] = named[named != ""]
+    training = np.asarray(images.table["split"]).astype(str) == "train"
+    rows, test = images[training], images[~training]
+    return rows.split(0.75, seed=100 + choose) if choose is not None else (rows, test)
+
+
+def timed(images: Images, config: MorphologyConfig, seconds: float) -> tuple[Fit, dict[str, Any]]:
+    """A fit of about so many seconds of processor time, and what it took."""
+    images.load()  # decoding is nobody's training time
+    began = time.process_time()
+    morphology.fit(images, config, epochs=1, progress=False)
+    epoch = time.process_time() - began
+    epochs = max(2, round(seconds / epoch))
+    began = time.process_time()
+    fitted = morphology.fit(images, config, epochs=epochs, progress=False)
+    took = time.process_time() - began
+    return fitted, {"seconds": took, "epochs": epochs, "parameters": fitted.model.card["parameters"]}
+
+
+def scores(p: NDArray[Any], images: Images, model: MorphologyModel) -> dict[str, Any]:
+    y = morphology.targets(images.table, model.config.labels, classes=model.labels).y.numpy()
+    found = morphology.score(p, y, classes=model.labels)
+    values = {name: float(metric) for name, metric in found.metrics.items()}
+    errors = {f"{name} error": metric.error for name, metric in found.metrics.items()}
+    return values | errors | {"confusion": found.confusion, "classes": list(model.labels)}
+
+
+# -- invariance ------------------------------------------------------------------------------------------------
+
+
+def turned(x: torch.Tensor, angle: float) -> torch.Tensor:
+    """Images turned by ``angle`` (radians) about their middle with cubic splines."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix, middle = np.array([[cos, -sin], [sin, cos]]), np.full(2, (x.shape[-1] - 1) / 2)
+    shift = middle - matrix @ middle
+    planes = x.float().numpy().reshape(-1, *x.shape[2:])
+    out = np.stack([affine_transform(plane, matrix, shift, order=3, mode="reflect") for plane in planes])
+    return torch.from_numpy(out).view(x.shape).clamp(0, 255)
+
+
+def invariance(model: MorphologyModel, x: torch.Tensor) -> dict[str, float]:
+    """Change of p under the exact symmetries, of logits and labels at 45 degrees."""
+
+    def ask(seen: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
+        features = model.features(seen.float())
+        p = answer(model, features, np.full(len(seen), "")).probabilities
+        return p, features.mean(1).double().numpy()
+
+    p, z = ask(x)
+    same = [x.rot90(k, (2, 3)) for k in range(4)]
+    if model.blind_to_mirrors and model.config.group in ("p4m", "d8", "none"):
+        same += [image.flip(3) for image in same]
+    change = max(float(np.abs(ask(image)[0] - p).max()) for image in same)
+    between, moved = ask(turned(x, math.pi / 4))
+    return {
+        "symmetries": len(same),
+        "largest change of p": change,
+        "change of logit at 45": float((np.abs(moved - z).mean(0) / z.std(0)).mean()),
+        "flips at 45": float((between.argmax(1) != p.argmax(1)).mean()),
+    }
+
+
+# -- the parts -------------------------------------------------------------------------------------------------
+
+
+def part_galaxies(options: argparse.Namespace) -> None:
+    part = "galaxies" if not options.choose else "galaxies_choose"
+    for seed in options.seeds:
+        rows, test = galaxies(seed if options.choose else None)
+        for group in options.groups:
+            key = f"{group} {seed} {options.tag}".strip()
+            if done(part, key) and not options.again:
+                continue
+            config = MorphologyConfig(
+                labels=("kind",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=seed,
+                **json.loads(options.settings),
+            )  # fmt: skip
+            fitted, found = timed(rows, config, options.seconds)
+            model = fitted.model
+            ours = morphology.predict(model, test)
+            found |= {"group": group, "seed": seed, "config": asdict(config), "temperature": model.temperature}
+            found |= scores(ours.probabilities, test, model) | invariance(model, test.load()[0])
+            if group == "none":
+                averaged = morphology.predict(model, test, average=True)
+                found["averaged"] = scores(averaged.probabilities, test, model)
+            keep(part, key, found)
+            if options.models:
+                model.save(Path(options.models) / key.replace(" ", "_"))
+
+
+def folds(n: int, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to train on and rows to test on, every row tested once."""
+    order = np.random.default_rng(seed).permutation(n)
+    for fold in np.array_split(order, count):
+        yield np.setdiff1d(order, fold), np.sort(fold)
+
+
+def part_chirality(options: argparse.Namespace) -> None:
+    images = morphology.read("galaxy_zoo1_sdss", crop=CROP)
+    images = images[np.isin(np.asarray(images.table["label_name"]).astype(str), SENSES)]
+    for group in options.groups:
+        for k, (train, test) in enumerate(folds(len(images), 5, seed=0)):
+            if done("chirality", f"{group} {k}") and not options.again:
+                continue
+            config = MorphologyConfig(
+                labels=("label_name",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=k,
+                **json.loads(options.settings),
+            )  # fmt: skip
+            fitted, found = timed(images[train], config, options.seconds)
+            p = morphology.predict(fitted.model, images[test]).probabilities
+            mirrored = morphology.predict(fitted.model, mirror(images[test])).probabilities
+            found |= scores(p, images[test], fitted.model)
+            found["mirror exchanges"] = float((mirrored.argmax(1) != p.argmax(1)).mean())
+            found |= {"group": group, "fold": k, "tested": len(test), "config": asdict(config)}
+            keep("chirality", f"{group} {k}", found)
+
+
+def mirror(images: Images) -> Images:
+    return morphology.read(images.load()[0].flip(3).numpy(), bands=images.bands)
+
+
+def part_radio(options: argparse.Namespace) -> None:
+    for seed in options.seeds:
+        images = morphology.read("mirabest", crop=CROP)
+        train, test = images.split(0.8, seed=seed)
+        for group in options.groups:
+            if done("radio", f"{group} {seed}") and not options.again:
+                continue
+            config = MorphologyConfig(
+                group=group, pixels=options.pixels, parameters=PARAMETERS, seed=seed,
+                **json.loads(options.settings),
+            )  # fmt: skip
+            fitted, found = timed(train, config, options.seconds)
+            found |= scores(morphology.predict(fitted.model, test).probabilities, test, fitted.model)
+            found |= {"group": group, "seed": seed, "tested": len(test), "config": asdict(config)}
+            keep("radio", f"{group} {seed}", found)
+
+
+def part_votes(options: argparse.Namespace) -> None:
+    """Train on votes; then ask where the true vote fractions lie in the posterior of unseen images."""
+    for seed in options.seeds:
+        if done("votes", str(seed)) and not options.again:
+            continue
+        drawn = morphology.simulate(options.images + 2000, seed=seed, size=64)
+        scale: dict[str, Any] = {"pixel_scale": drawn.survey.pixel, "psf_fwhm": drawn.survey.fwhm}
+        images = morphology.read(
+            drawn.images.numpy(), catalog=drawn.table, bands=drawn.survey.bands, cache=2**33, **scale
+        )
+        rows, test = images[: options.images], images[options.images :]
+        config = MorphologyConfig(
+            tree=drawn.tree.name, group=options.groups[0], pixels=options.pixels, parameters=PARAMETERS, seed=seed,
+            **json.loads(options.settings),
+        )  # fmt: skip
+        fitted, found = timed(rows, config, options.seconds)
+        law = morphology.predict(fitted.model, test).distribution()
+        assert isinstance(law, DirichletMultinomial)
+        truth = np.random.default_rng(seed).standard_gamma(opinions(test.table, drawn.tree)).clip(1e-300)
+        for q in drawn.tree.questions:
+            part = drawn.tree.slice(q.name)
+            truth[:, part] /= truth[:, part].sum(1, keepdims=True)
+        pit = law.cdf(torch.from_numpy(truth)).numpy()
+        votes = np.stack([np.asarray(test.table[name]) for name in drawn.tree.columns], 1)
+        result = morphology.score(morphology.predict(fitted.model, test), votes, tree=drawn.tree)
+        found |= {"seed": seed, "images": options.images, "tested": len(test), "config": asdict(config)}
+        found["questions"] = {q.name: coverage(pit[:, drawn.tree.slice(q.name)]) for q in drawn.tree.questions}
+        found["votes"] = result.to_dict()["questions"]
+        keep("votes", str(seed), found)
+
+
+def coverage(pit: NDArray[Any]) -> dict[str, float]:
+    """Shares of true fractions within central intervals, and the uniformity of their ranks, over all answers."""
+    inside = {f"{level:g}": float((np.abs(pit - 0.5) < level / 2).mean()) for level in (0.5, 0.683, 0.9, 0.955)}
+    return inside | {"ks": float(np.mean([kstest(p, "uniform").statistic for p in pit.T]))}
+
+
+def part_active(options: argparse.Namespace) -> None:
+    """Curves of labels against quality: the labels that the ensemble asks for, and as many at random."""
+    sizes = [int(n) for n in options.sizes.split(",")]
+    for seed in options.seeds:
+        pool, test = galaxies()
+        held, pool = pool.split(0.25, seed=seed)
+        for way in ("random", "information"):
+            if done("active", f"{way} {seed}") and not options.again:
+                continue
+            rng = np.random.default_rng(seed)
+            known = rng.permutation(len(pool))[: sizes[0]]
+            curve = []
+            for size, following in zip(sizes, [*sizes[1:], 0]):
+                config = MorphologyConfig(
+                    labels=("kind",), group=options.groups[0], pixels=32, parameters=30_000, members=2, seed=seed,
+                    epochs=max(6, round(options.steps * 32 / (0.8 * size))), **json.loads(options.settings),
+                )  # fmt: skip
+                model = morphology.train(pool[np.sort(known)], config, progress=False)
+                found = {"labels": size}
+                for name, part in (("held out", held), ("test", test)):
+                    p = morphology.predict(model, part).probabilities
+                    found[name] = {k: v for k, v in scores(p, part, model).items() if isinstance(v, float)}
+                curve.append(found)
+                print(way, seed, size, found["held out"]["accuracy"], flush=True)
+                left = np.setdiff1d(np.arange(len(pool)), known)
+                if following:
+                    gain = morphology.rank(model, pool[left])["information"] if way != "random" else None
+                    order = rng.permutation(len(left)) if gain is None else np.argsort(-gain)
+                    known = np.concatenate([known, left[order[: following - size]]])
+            keep("active", f"{way} {seed}", {"curve": curve, "config": asdict(config)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["galaxies", "chirality", "radio", "votes", "active"])
+    parser.add_argument("--groups", nargs="+", default=["c8"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--pixels", type=int, default=PIXELS)
+    parser.add_argument("--images", type=int, default=12_000, help="to train on, of votes")
+    parser.add_argument("--sizes", default="150,300,450,600,900,1200,1500", help="labels, of active")
+    parser.add_argument("--steps", type=int, default=500, help="of each fit of active")
+    parser.add_argument("--settings", default="{}", help="JSON of further fields of the configuration")
+    parser.add_argument("--tag", default="", help="beside group and seed in the results")
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--models", help="a folder for the trained nets")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    globals()[f"part_{options.part}"](options)
+
+
+if __name__ == "__main__":
+    main()
