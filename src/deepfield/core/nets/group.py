@@ -192,8 +192,8 @@ class GroupConv(nn.Module):
         self.register_buffer("table", group.basis(kernel), persistent=False)
         order, size = group.order, self.table.shape[1]
         versions = 1 if lift or depthwise else order
-        gather = group.product[group.inverse] if versions > 1 else torch.zeros(order, 1, dtype=torch.long)
-        self.register_buffer("gather", gather.flatten(), persistent=False)  # g, h: g^-1 h
+        turned = group.product[group.inverse][:, None] * n_out + torch.arange(n_out, device="cpu")[:, None]
+        self.register_buffer("gather", turned.flatten(), persistent=False)  # g, o, h: the row of g^-1 h, o
         inputs = 1 if depthwise else n_in
         std = math.sqrt(kernel**2 / size / (inputs * versions * kernel**2))
         self.weight = nn.Parameter(torch.randn(versions, n_out, inputs, size) * std)
@@ -203,15 +203,20 @@ class GroupConv(nn.Module):
         with torch.autocast(self.weight.device.type, enabled=False):
             order, size, _ = self.table.shape
             versions, n_out, inputs, _ = self.weight.shape
-            # index_select, whose gradient adds whole rows; plain indexing adds number by number.
-            filters = self.weight.flatten(1).index_select(0, self.gather)  # g h, o i b
-            if self.kernel > 1:
-                filters = filters.view(order, -1, size) @ self.table
-            filters = filters.view(order, versions, n_out, inputs, -1).permute(0, 2, 1, 3, 4)
-            return filters.reshape(order * n_out, versions * inputs, self.kernel, self.kernel)
+            filters = self.weight.view(1, versions * n_out, -1)
+            if versions > 1:
+                # index_select, whose gradient adds whole rows; plain indexing adds number by number.
+                filters = filters[0].index_select(0, self.gather).view(order, n_out * versions, -1)
+            if self.kernel > 1 or versions == 1:
+                filters = filters.view(len(filters), -1, size) @ self.table
+            return filters.view(order * n_out, versions * inputs, self.kernel, self.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.expand(), None, self.stride, (self.kernel - 1) // 2, 1, self.groups)
+        padding = (self.kernel - 1) // 2
+        small = self.groups > 1 and self.stride == 1 and max(x.shape[2:]) <= _Depthwise.LARGEST
+        if small and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return _Depthwise.apply(x, self.expand(), padding)
+        return F.conv2d(x, self.expand(), None, self.stride, padding, 1, self.groups)
 
     @torch.no_grad()
     def ordinary(self) -> nn.Conv2d:
@@ -232,6 +237,30 @@ class GroupConv(nn.Module):
         return plain
 
 
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution with the gradient of its filters taken as another one, three times as fast on a CPU.
+
+    That gradient is the map of each channel of each image convolved with its own gradient, then summed over images.
+    """
+
+    LARGEST = 20  # pixels: the maps are the filters now, and large filters are slow
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, None, 1, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (dy,), padding = ctx.saved_tensors, gradients, ctx.padding
+        dx = F.conv2d(dy, weight.flip(2, 3), None, 1, weight.shape[-1] - 1 - padding, 1, len(weight))
+        each = x.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1)[None]  # (1, N C, H, W), channels innermost
+        filters = dy.reshape(each.shape[1], 1, *dy.shape[2:])
+        dw = F.conv2d(each, filters, None, 1, padding, 1, len(filters))
+        return dx, dw.view(len(x), *weight.shape).sum(0), None
+
+
 class _SharedNorm(torch.autograd.Function):
     """Batch norm with statistics shared over versions, out of torch's own kernels per channel.
 
@@ -241,30 +270,32 @@ class _SharedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, order: int, eps: float) -> tuple[Tensor, ...]:
-        gain, offset = weight.repeat(order), bias.repeat(order)
-        _, mean, scale = torch.native_batch_norm(x, gain, offset, None, None, True, 0.0, eps)
-        mean, var = mean.view(order, -1), (scale.pow(-2) - eps).view(order, -1)
-        shared = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
-        mean, var = (s.repeat(order) for s in shared)
-        ctx.save_for_backward(x, gain, mean, var)
+        unused = weight.new_zeros(2, x.shape[1])  # says that statistics are of the weights' type, not of x's
+        mean, var = (s.view(order, -1) for s in torch.batch_norm_update_stats(x, *unused, 0.0))
+        shared = torch.stack([mean.mean(0), var.mean(0) + mean.var(0, correction=0)])
+        mean, var, gain, offset = torch.cat([shared, torch.stack([weight, bias])]).repeat(1, order)
+        ctx.save_for_backward(x, mean, var, gain)
         ctx.order, ctx.eps = order, eps
-        ctx.mark_non_differentiable(*shared)
-        return torch.native_batch_norm(x, gain, offset, mean, var, False, 0.0, eps)[0], *shared
+        ctx.mark_non_differentiable(shared)
+        return torch.native_batch_norm(x, gain, offset, mean, var, False, 0.0, eps)[0], shared
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
-        # As if mean and width were given numbers; then what flows through them (Ioffe & Szegedy 2015, sec. 3).
-        dx, dw, db = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        x, mean, var, gain = ctx.saved_tensors
+        dy = gradients[0]
+        # How the loss changes with gain and offset; they tell what flows through mean and width as well, and
+        # the whole is linear in x and dy (Ioffe & Szegedy 2015, sec. 3).
+        _, *sums = torch.ops.aten.native_batch_norm_backward(
+            dy, x, gain, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
-        dw, db = (t.view(ctx.order, -1).sum(0) for t in (dw, db))
+        dw, db = shared = torch.stack(sums).view(2, ctx.order, -1).sum(1)
+        dw_all, db_all = (shared * (len(dw) / x.numel())).repeat(1, ctx.order)
         scale = (var + ctx.eps).rsqrt()
-        per_pixel = weight * scale * (len(dw) / x.numel())
-        slope = -per_pixel * scale * dw.repeat(ctx.order)
-        offset = -per_pixel * db.repeat(ctx.order) - slope * mean
-        dx = dx.add_(offset[:, None, None]).addcmul_(x, slope[:, None, None].to(x.dtype))
-        return dx, dw, db, None, None
+        slope = gain * scale
+        bend = -slope * scale * dw_all
+        offset = -slope * db_all - bend * mean
+        offset, bend, slope = torch.stack([offset, bend, slope]).to(x.dtype)[..., None, None]
+        return torch.addcmul(offset, x, bend).addcmul_(dy, slope), dw, db, None, None
 
 
 class FieldNorm(nn.BatchNorm2d):
@@ -286,7 +317,7 @@ class FieldNorm(nn.BatchNorm2d):
             known = (self.running_mean, self.running_var, self.weight, self.bias)
             mean, var, gain, offset = (t.repeat(self.order) for t in known)
             return F.batch_norm(x, mean, var, gain, offset, eps=self.eps)
-        y, mean, var = _SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
+        y, (mean, var) = _SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
         self.running_mean.lerp_(mean, self.momentum)
         count = x.numel() // len(mean)
         self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
