@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.nets.kernels import Depthwise, Halves, SharedNorm
 
 GROUPS = {"none": (1, False), "p4": (4, False), "p4m": (4, True), "c8": (8, False), "d8": (8, True)}
 
@@ -82,6 +83,18 @@ class Group:
     def inverse(self) -> Tensor:
         """(order,): the index of g^-1."""
         return self._find(self.matrices.transpose(0, 2, 1))
+
+    @cached_property
+    def halves(self) -> Tensor:
+        """(2, order / 2, order / 2, order): what a convolution does to sums and to differences of the versions g and
+        g r, r half a turn: from psi(v) to out[g] and in[h], g and h from half of the elements.
+        """
+        half = np.arange(self.order).reshape(-1, 2, self.turns // 2)[:, 0].ravel()
+        product = self.product.numpy()
+        same = product[self.inverse.numpy()[half]][:, half]  # g^-1 h
+        one = np.eye(self.order)
+        same, turned = one[same], one[product[same, self.turns // 2]]
+        return torch.as_tensor(np.stack([same + turned, same - turned]) / 2, dtype=torch.float32, device="cpu")
 
     def basis(self, kernel: int) -> Tensor:
         """(order, B, kernel^2): each function of the basis as every element moves it; see :func:`harmonics`."""
@@ -173,6 +186,7 @@ class GroupConv(nn.Module):
 
     table: Tensor
     gather: Tensor
+    halves: Tensor | None
 
     def __init__(
         self,
@@ -194,6 +208,10 @@ class GroupConv(nn.Module):
         versions = 1 if lift or depthwise else order
         turned = group.product[group.inverse][:, None] * n_out + torch.arange(n_out, device="cpu")[:, None]
         self.register_buffer("gather", turned.flatten(), persistent=False)  # g, o, h: the row of g^-1 h, o
+        # Halves pay from a dozen fields on; with fewer the sums and differences cost what the products save.
+        self.sets = 1 + group.mirrors
+        halved = versions > 1 and kernel == stride == 1 and group.turns > 1 and min(n_in, n_out) >= 12
+        self.register_buffer("halves", group.halves if halved else None, persistent=False)
         inputs = 1 if depthwise else n_in
         std = math.sqrt(kernel**2 / size / (inputs * versions * kernel**2))
         self.weight = nn.Parameter(torch.randn(versions, n_out, inputs, size) * std)
@@ -211,11 +229,21 @@ class GroupConv(nn.Module):
                 filters = filters.view(len(filters), -1, size) @ self.table
             return filters.view(order * n_out, versions * inputs, self.kernel, self.kernel)
 
+    def half_filters(self) -> Tensor:
+        """The weights as :class:`deepfield.core.nets.kernels.Halves` takes them."""
+        assert self.halves is not None
+        _, half, _, order = self.halves.shape
+        _, n_out, n_in, _ = self.weight.shape
+        filters = (self.halves.view(-1, order) @ self.weight.flatten(1)).view(2, half, half, n_out, n_in)
+        return filters.transpose(2, 3).reshape(2, half * n_out, half * n_in)
+
     def forward(self, x: Tensor) -> Tensor:
         padding = (self.kernel - 1) // 2
-        small = self.groups > 1 and self.stride == 1 and max(x.shape[2:]) <= _Depthwise.LARGEST
-        if small and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            return _Depthwise.apply(x, self.expand(), padding)
+        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            if self.halves is not None:
+                return Halves.apply(x, self.half_filters(), self.sets)
+            if self.groups > 1 and self.stride == 1 and max(x.shape[2:]) <= Depthwise.LARGEST:
+                return Depthwise.apply(x, self.expand(), padding)
         return F.conv2d(x, self.expand(), None, self.stride, padding, 1, self.groups)
 
     @torch.no_grad()
@@ -237,67 +265,6 @@ class GroupConv(nn.Module):
         return plain
 
 
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution with the gradient of its filters taken as another one, three times as fast on a CPU.
-
-    That gradient is the map of each channel of each image convolved with its own gradient, then summed over images.
-    """
-
-    LARGEST = 20  # pixels: the maps are the filters now, and large filters are slow
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return F.conv2d(x, weight, None, 1, padding, 1, len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight), (dy,), padding = ctx.saved_tensors, gradients, ctx.padding
-        dx = F.conv2d(dy, weight.flip(2, 3), None, 1, weight.shape[-1] - 1 - padding, 1, len(weight))
-        each = x.permute(2, 3, 0, 1).flatten(2).permute(2, 0, 1)[None]  # (1, N C, H, W), channels innermost
-        filters = dy.reshape(each.shape[1], 1, *dy.shape[2:])
-        dw = F.conv2d(each, filters, None, 1, padding, 1, len(filters))
-        return dx, dw.view(len(x), *weight.shape).sum(0), None
-
-
-class _SharedNorm(torch.autograd.Function):
-    """Batch norm with statistics shared over versions, out of torch's own kernels per channel.
-
-    Versions taken as further pixels and torch's batch norm on that give the same numbers, but its kernel goes
-    along the channels and starves on a handful of fields: on large maps it took four times as long.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, order: int, eps: float) -> tuple[Tensor, ...]:
-        unused = weight.new_zeros(2, x.shape[1])  # says that statistics are of the weights' type, not of x's
-        mean, var = (s.view(order, -1) for s in torch.batch_norm_update_stats(x, *unused, 0.0))
-        shared = torch.stack([mean.mean(0), var.mean(0) + mean.var(0, correction=0)])
-        mean, var, gain, offset = torch.cat([shared, torch.stack([weight, bias])]).repeat(1, order)
-        ctx.save_for_backward(x, mean, var, gain)
-        ctx.order, ctx.eps = order, eps
-        ctx.mark_non_differentiable(shared)
-        return torch.native_batch_norm(x, gain, offset, mean, var, False, 0.0, eps)[0], shared
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, var, gain = ctx.saved_tensors
-        dy = gradients[0]
-        # How the loss changes with gain and offset; they tell what flows through mean and width as well, and
-        # the whole is linear in x and dy (Ioffe & Szegedy 2015, sec. 3).
-        _, *sums = torch.ops.aten.native_batch_norm_backward(
-            dy, x, gain, mean, var, None, None, False, ctx.eps, [False, True, True]
-        )
-        dw, db = shared = torch.stack(sums).view(2, ctx.order, -1).sum(1)
-        dw_all, db_all = (shared * (len(dw) / x.numel())).repeat(1, ctx.order)
-        scale = (var + ctx.eps).rsqrt()
-        slope = gain * scale
-        bend = -slope * scale * dw_all
-        offset = -slope * db_all - bend * mean
-        offset, bend, slope = torch.stack([offset, bend, slope]).to(x.dtype)[..., None, None]
-        return torch.addcmul(offset, x, bend).addcmul_(dy, slope), dw, db, None, None
-
-
 class FieldNorm(nn.BatchNorm2d):
     """Batch norm whose mean, width and affine map are one per field, shared by its versions.
 
@@ -317,7 +284,7 @@ class FieldNorm(nn.BatchNorm2d):
             known = (self.running_mean, self.running_var, self.weight, self.bias)
             mean, var, gain, offset = (t.repeat(self.order) for t in known)
             return F.batch_norm(x, mean, var, gain, offset, eps=self.eps)
-        y, (mean, var) = _SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
+        y, (mean, var) = SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
         self.running_mean.lerp_(mean, self.momentum)
         count = x.numel() // len(mean)
         self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
