@@ -98,11 +98,12 @@ class Net(torch.nn.Module):
 
 
 class Example(torch.nn.Module):
-    """The net of escnn's examples/model.ipynb: 7 x 7 on the image as it is, five layers of regular fields, antialiased
-    means after the second and the fourth, the maximum over versions, two linear layers.
+    """The net of escnn's examples/model.ipynb.
 
-    Its fields (24, 48, 48, 96, 96, 64) are scaled to the number of parameters. The example ends on one pixel (images
-    of 29); larger maps are averaged instead. For the mirrored group the space alone is exchanged.
+    7 x 7 on the image as it is, five layers of regular fields, antialiased means after the second and the fourth,
+    the maximum over versions, two linear layers. Its fields (24, 48, 48, 96, 96, 64) are scaled to the number of
+    parameters. The example ends on one pixel (images of 29); larger maps are averaged in place of its third mean.
+    For the mirrored group the space alone is exchanged.
     """
 
     def __init__(self, space, share, kernel, size):
@@ -164,7 +165,7 @@ def main() -> None:
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    best, width = None, 8.0
+    best, width = None, 16.0
     while width < 200:  # the widest net within the budget; a few per cent below is what whole fields allow
         net = build(spec, width)
         count = sum(p.numel() for p in net.parameters())
@@ -172,7 +173,7 @@ def main() -> None:
             best = (count, net)
         if count > 1.1 * spec["parameters"]:
             break
-        width *= 1.04
+        width *= 1.01
     count, net = best
     spec["products"] = products(net, spec["size"])
     found = rates(net, net.eval, batch=spec["batch"], size=spec["size"])

@@ -86,8 +86,10 @@ class Group:
 
     @cached_property
     def halves(self) -> Tensor:
-        """(2, order / 2, order / 2, order): what a convolution does to sums and to differences of the versions g and
-        g r, r half a turn: from psi(v) to out[g] and in[h], g and h from half of the elements.
+        """(2, order / 2, order / 2, order): filters for sums and for differences of versions, out of those of psi.
+
+        With r half a turn, sums over g and g r are convolved with (psi[v] + psi[v r]) / 2, differences with
+        (psi[v] - psi[v r]) / 2, v = g^-1 h; g and h go through the elements before their half turns.
         """
         half = np.arange(self.order).reshape(-1, 2, self.turns // 2)[:, 0].ravel()
         product = self.product.numpy()
@@ -230,7 +232,7 @@ class GroupConv(nn.Module):
             return filters.view(order * n_out, versions * inputs, self.kernel, self.kernel)
 
     def half_filters(self) -> Tensor:
-        """The weights as :class:`deepfield.core.nets.kernels.Halves` takes them."""
+        """The weights for sums and for differences of versions, (2, |G| n_out / 2, |G| n_in / 2)."""
         assert self.halves is not None
         _, half, _, order = self.halves.shape
         _, n_out, n_in, _ = self.weight.shape

@@ -1,7 +1,7 @@
 """Pieces of equivariant nets with gradients of their own: the numbers of plain torch, in less time on a CPU.
 
-Shares of a training step measured with benchmarks/morphology_speed.py's nets; other devices have good kernels of
-their own for all but the norm, and the layers turn to those there.
+Together they take a fifth to a quarter off a training step (64 pixels, 60,000 to 300,000 parameters, one thread).
+Layers use the two convolutions on a CPU in full precision only; elsewhere torch's own are as good.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class SharedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, order: int, eps: float) -> tuple[Tensor, ...]:
-        unused = weight.new_zeros(2, x.shape[1])  # says that statistics are of the weights' type, not of x's
-        mean, var = (s.view(order, -1) for s in torch.batch_norm_update_stats(x, *unused, 0.0))
+        zeros = torch.zeros_like(weight).repeat(
+            order
+        )  # of the type that statistics shall have, which x may not be
+        mean, var = (s.view(order, -1) for s in torch.batch_norm_update_stats(x, zeros, zeros, 0.0))
         shared = torch.stack([mean.mean(0), var.mean(0) + mean.var(0, correction=0)])
         mean, var, gain, offset = torch.cat([shared, torch.stack([weight, bias])]).repeat(1, order)
         ctx.save_for_backward(x, mean, var, gain)
@@ -77,9 +79,9 @@ class SharedNorm(torch.autograd.Function):
 class Halves(torch.autograd.Function):
     """A 1 x 1 group convolution in two halves, half the multiplications.
 
-    Half a turn r commutes with all elements, so sums and differences of the versions g and g r do not mix: the first
-    step of a Fourier transform over the group. Channels are (sets, 2, fields) in order, g and g r along the second;
-    filters (2, outputs / 2, inputs / 2) are those of sums and of differences, halved (:meth:`Group.halves`).
+    Half a turn r commutes with all elements, so sums and differences of the versions g and g r do not mix: the
+    first step of a Fourier transform over the group. Channels are (sets, 2, half of a set), g and g r along the
+    second; filters are those for sums and for differences (2, outputs / 2, inputs / 2).
     """
 
     @staticmethod
@@ -97,7 +99,9 @@ class Halves(torch.autograd.Function):
 
 def _halves(x: Tensor, sets: int) -> Tensor:
     """(N, C, H, W) to sums and differences, (2, N H W, C / 2)."""
-    a, b = x.permute(0, 2, 3, 1).reshape(-1, sets, 2, x.shape[1] // (2 * sets)).unbind(2)
+    n, channels, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n * height * width, sets, 2, channels // (2 * sets))
+    a, b = pixels.unbind(2)
     halves = x.new_empty(2, *a.shape)
     torch.add(a, b, out=halves[0])
     torch.sub(a, b, out=halves[1])
@@ -105,9 +109,9 @@ def _halves(x: Tensor, sets: int) -> Tensor:
 
 
 def _whole(halves: Tensor, shape: torch.Size, sets: int) -> Tensor:
-    """The transpose, and but for a factor of two the inverse, of :func:`_halves`; N, H and W are those of shape."""
+    """The transpose, and but for a factor of two the inverse, of :func:`_halves`; N, H and W as in ``shape``."""
     a, b = halves.unflatten(2, (sets, -1))
     x = halves.new_empty(len(a), sets, 2, a.shape[2])
     torch.add(a, b, out=x[:, :, 0])
     torch.sub(a, b, out=x[:, :, 1])
-    return x.view(shape[0], *shape[2:], -1).permute(0, 3, 1, 2)
+    return x.view(shape[0], *shape[2:], 2 * halves.shape[2]).permute(0, 3, 1, 2)
