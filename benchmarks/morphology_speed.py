@@ -4,10 +4,10 @@
 
 Writes benchmarks/results/morphology_speed.json. Each net is measured in a process of its own, on one thread, one
 after the other in this one run. escnn lives in its own environment (morphology_peer_escnn.py says how to make
-it) and is measured twice at the same number of parameters: in deepfield's shape (separable blocks, the images
-halved as early), which compares the code, and with full k x k residual blocks in the same shape otherwise, which
-is how its examples are built. "onnx" is the exported net in onnxruntime; "onnx plain" an ordinary net of deepfield
-with as many multiplications.
+it) and is measured in three layouts at the same number of parameters (LAYOUTS): two of deepfield's shape, which
+compare the code alone, and the net of its own published example, which compares what users of either run: there
+images stay at full resolution for longer. "products" are multiplications per image. "onnx" is the exported net in
+onnxruntime; "onnx plain" an ordinary net of deepfield with as many multiplications.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from deepfield.core.nets import ConvNet, parameters_of, width_for
 from deepfield.core.report import machine
 
 ROOT = Path(__file__).parent
-DEPTH, KERNEL = (1, 2, 2), 5
+DEPTH = (1, 2, 2)
+LAYOUTS = {
+    "separable": "deepfield's layout: separable residual blocks, images halved as early",
+    "full": "deepfield's layout with full k x k residual blocks",
+    "example": "as escnn's example builds it: 7 x 7 at full resolution, then five layers of 5 x 5",
+}
 
 
 def products(net: ConvNet, size: int) -> int:
@@ -97,6 +102,18 @@ def child(command: list[str], spec: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def table(results: dict[str, Any]) -> str:
+    """The ratios of images per second, for people."""
+    lines = ["deepfield / escnn            train  infer"]
+    for name, found in results["escnn"].items():
+        train, infer = (found.get(f"deepfield / escnn, {what}", float("nan")) for what in ("train", "infer"))
+        lines.append(f"{name:27s} {train:6.2f} {infer:6.2f}   {found['layout']}")
+    for name, ours in results["deepfield"].items():
+        if "onnx plain" in ours:
+            lines.append(f"{name:27s} onnx at {ours['onnx'] / ours['onnx plain']:.2f} of the plain net's speed")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--escnn", help="the Python of the environment that has escnn")
@@ -114,18 +131,18 @@ def main() -> None:
         spec = {"group": group, **common}
         results["deepfield"][group] = found = child([sys.executable, str(Path(__file__).resolve()), "--own"], spec)
         print("deepfield", json.dumps(found), flush=True)
-    for group, block, kernel in (
-        ("p4m", "separable", 5), ("c8", "separable", 5), ("p4m", "full", 3), ("c8", "full", 5),
-    ):  # fmt: skip
-        if options.escnn:
-            spec = {"group": group, "block": block, "kernel": kernel, "depth": DEPTH, **common}
+    for block, layout in LAYOUTS.items():
+        for group in ("p4m", "c8") if options.escnn else ():
+            kernel = 3 if (group, block) == ("p4m", "full") else 5
+            spec = {"group": group, "block": block, "layout": layout, "kernel": kernel, "depth": DEPTH, **common}
             found = child([options.escnn, str(ROOT / "morphology_peer_escnn.py")], spec)
             ours = results["deepfield"][group]
             for what in ("train", "infer"):
-                if what in found:
+                if what in found and what in ours:
                     found[f"deepfield / escnn, {what}"] = ours[what] / found[what]
             results["escnn"][f"{group} {block}"] = found
             print("escnn", json.dumps(found), flush=True)
+    print(table(results))
     with atomic(ROOT / "results" / "morphology_speed.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n")
 

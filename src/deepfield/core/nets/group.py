@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.nets.kernels import Depthwise, Halves, SharedNorm
 
 GROUPS = {"none": (1, False), "p4": (4, False), "p4m": (4, True), "c8": (8, False), "d8": (8, True)}
 
@@ -82,6 +83,20 @@ class Group:
     def inverse(self) -> Tensor:
         """(order,): the index of g^-1."""
         return self._find(self.matrices.transpose(0, 2, 1))
+
+    @cached_property
+    def halves(self) -> Tensor:
+        """(2, order / 2, order / 2, order): filters for sums and for differences of versions, out of those of psi.
+
+        With r half a turn, sums over g and g r are convolved with (psi[v] + psi[v r]) / 2, differences with
+        (psi[v] - psi[v r]) / 2, v = g^-1 h; g and h go through the elements before their half turns.
+        """
+        half = np.arange(self.order).reshape(-1, 2, self.turns // 2)[:, 0].ravel()
+        product = self.product.numpy()
+        same = product[self.inverse.numpy()[half]][:, half]  # g^-1 h
+        one = np.eye(self.order)
+        same, turned = one[same], one[product[same, self.turns // 2]]
+        return torch.as_tensor(np.stack([same + turned, same - turned]) / 2, dtype=torch.float32, device="cpu")
 
     def basis(self, kernel: int) -> Tensor:
         """(order, B, kernel^2): each function of the basis as every element moves it; see :func:`harmonics`."""
@@ -173,6 +188,7 @@ class GroupConv(nn.Module):
 
     table: Tensor
     gather: Tensor
+    halves: Tensor | None
 
     def __init__(
         self,
@@ -192,8 +208,12 @@ class GroupConv(nn.Module):
         self.register_buffer("table", group.basis(kernel), persistent=False)
         order, size = group.order, self.table.shape[1]
         versions = 1 if lift or depthwise else order
-        gather = group.product[group.inverse] if versions > 1 else torch.zeros(order, 1, dtype=torch.long)
-        self.register_buffer("gather", gather.flatten(), persistent=False)  # g, h: g^-1 h
+        turned = group.product[group.inverse][:, None] * n_out + torch.arange(n_out, device="cpu")[:, None]
+        self.register_buffer("gather", turned.flatten(), persistent=False)  # g, o, h: the row of g^-1 h, o
+        # Halves pay from a dozen fields on; with fewer the sums and differences cost what the products save.
+        self.sets = 1 + group.mirrors
+        halved = versions > 1 and kernel == stride == 1 and group.turns > 1 and min(n_in, n_out) >= 12
+        self.register_buffer("halves", group.halves if halved else None, persistent=False)
         inputs = 1 if depthwise else n_in
         std = math.sqrt(kernel**2 / size / (inputs * versions * kernel**2))
         self.weight = nn.Parameter(torch.randn(versions, n_out, inputs, size) * std)
@@ -203,15 +223,30 @@ class GroupConv(nn.Module):
         with torch.autocast(self.weight.device.type, enabled=False):
             order, size, _ = self.table.shape
             versions, n_out, inputs, _ = self.weight.shape
-            # index_select, whose gradient adds whole rows; plain indexing adds number by number.
-            filters = self.weight.flatten(1).index_select(0, self.gather)  # g h, o i b
-            if self.kernel > 1:
-                filters = filters.view(order, -1, size) @ self.table
-            filters = filters.view(order, versions, n_out, inputs, -1).permute(0, 2, 1, 3, 4)
-            return filters.reshape(order * n_out, versions * inputs, self.kernel, self.kernel)
+            filters = self.weight.view(1, versions * n_out, -1)
+            if versions > 1:
+                # index_select, whose gradient adds whole rows; plain indexing adds number by number.
+                filters = filters[0].index_select(0, self.gather).view(order, n_out * versions, -1)
+            if self.kernel > 1 or versions == 1:
+                filters = filters.view(len(filters), -1, size) @ self.table
+            return filters.view(order * n_out, versions * inputs, self.kernel, self.kernel)
+
+    def half_filters(self) -> Tensor:
+        """The weights for sums and for differences of versions, (2, |G| n_out / 2, |G| n_in / 2)."""
+        assert self.halves is not None
+        _, half, _, order = self.halves.shape
+        _, n_out, n_in, _ = self.weight.shape
+        filters = (self.halves.view(-1, order) @ self.weight.flatten(1)).view(2, half, half, n_out, n_in)
+        return filters.transpose(2, 3).reshape(2, half * n_out, half * n_in)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.expand(), None, self.stride, (self.kernel - 1) // 2, 1, self.groups)
+        padding = (self.kernel - 1) // 2
+        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            if self.halves is not None:
+                return Halves.apply(x, self.half_filters(), self.sets)
+            if self.groups > 1 and self.stride == 1 and max(x.shape[2:]) <= Depthwise.LARGEST:
+                return Depthwise.apply(x, self.expand(), padding)
+        return F.conv2d(x, self.expand(), None, self.stride, padding, 1, self.groups)
 
     @torch.no_grad()
     def ordinary(self) -> nn.Conv2d:
@@ -230,41 +265,6 @@ class GroupConv(nn.Module):
         )
         plain.weight.copy_(weight)
         return plain
-
-
-class _SharedNorm(torch.autograd.Function):
-    """Batch norm with statistics shared over versions, out of torch's own kernels per channel.
-
-    Versions taken as further pixels and torch's batch norm on that give the same numbers, but its kernel goes
-    along the channels and starves on a handful of fields: on large maps it took four times as long.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, order: int, eps: float) -> tuple[Tensor, ...]:
-        gain, offset = weight.repeat(order), bias.repeat(order)
-        _, mean, scale = torch.native_batch_norm(x, gain, offset, None, None, True, 0.0, eps)
-        mean, var = mean.view(order, -1), (scale.pow(-2) - eps).view(order, -1)
-        shared = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
-        mean, var = (s.repeat(order) for s in shared)
-        ctx.save_for_backward(x, gain, mean, var)
-        ctx.order, ctx.eps = order, eps
-        ctx.mark_non_differentiable(*shared)
-        return torch.native_batch_norm(x, gain, offset, mean, var, False, 0.0, eps)[0], *shared
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = ctx.saved_tensors
-        # As if mean and width were given numbers; then what flows through them (Ioffe & Szegedy 2015, sec. 3).
-        dx, dw, db = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
-        )
-        dw, db = (t.view(ctx.order, -1).sum(0) for t in (dw, db))
-        scale = (var + ctx.eps).rsqrt()
-        per_pixel = weight * scale * (len(dw) / x.numel())
-        slope = -per_pixel * scale * dw.repeat(ctx.order)
-        offset = -per_pixel * db.repeat(ctx.order) - slope * mean
-        dx = dx.add_(offset[:, None, None]).addcmul_(x, slope[:, None, None].to(x.dtype))
-        return dx, dw, db, None, None
 
 
 class FieldNorm(nn.BatchNorm2d):
@@ -286,7 +286,7 @@ class FieldNorm(nn.BatchNorm2d):
             known = (self.running_mean, self.running_var, self.weight, self.bias)
             mean, var, gain, offset = (t.repeat(self.order) for t in known)
             return F.batch_norm(x, mean, var, gain, offset, eps=self.eps)
-        y, mean, var = _SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
+        y, (mean, var) = SharedNorm.apply(x, self.weight, self.bias, self.order, self.eps)
         self.running_mean.lerp_(mean, self.momentum)
         count = x.numel() // len(mean)
         self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
