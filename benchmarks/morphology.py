@@ -45,7 +45,7 @@ from deepfield.morphology.run import CLASSES
 from deepfield.morphology.train import Fit
 
 RESULTS = Path(__file__).parent / "results"
-CROP, PIXELS, PARAMETERS = 96, 48, 60_000
+CROP, PIXELS, PARAMETERS = 72, 32, 60_000
 SENSES = ("spiral_cw", "spiral_acw")
 
 
@@ -81,13 +81,14 @@ def galaxies(choose: int | None = None) -> tuple[Images, Images]:
 def timed(images: Images, config: MorphologyConfig, seconds: float) -> tuple[Fit, dict[str, Any]]:
     """A fit of about so many seconds of processor time, and what it took."""
     images.load()  # decoding is nobody's training time
-    began = time.process_time()
-    morphology.fit(images, config, epochs=1, progress=False)
-    epoch = time.process_time() - began
-    epochs = max(2, round(seconds / epoch))
-    began = time.process_time()
-    fitted = morphology.fit(images, config, epochs=epochs, progress=False)
-    took = time.process_time() - began
+
+    def fit(epochs: int) -> tuple[Fit, float]:
+        began = time.process_time()
+        return morphology.fit(images, config, epochs=epochs, progress=False), time.process_time() - began
+
+    one, three = fit(1)[1], fit(3)[1]
+    epochs = max(2, round(1 + (seconds - one) / max((three - one) / 2, 0.1 * three)))
+    fitted, took = fit(epochs)
     return fitted, {"seconds": took, "epochs": epochs, "parameters": fitted.model.card["parameters"]}
 
 

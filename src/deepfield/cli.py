@@ -112,6 +112,17 @@ def export(model: Path, *, out: Path) -> None:
     print(f"written: {out}", file=sys.stderr)
 
 
+@app.command
+def models(*, json: Json = False) -> None:
+    """List the trained models that come with deepfield: give their name where a command asks for MODEL."""
+    from deepfield.core.store import load, shipped
+
+    saved = {name: load(folder) for name, folder in shipped().items()}
+    rows = [{"name": name, "science": model.domain, "card": model.card} for name, model in saved.items()]
+    lines = [f"{name:<26} {model.domain:<12} {model.card.get('about', '')}" for name, model in saved.items()]
+    show(rows, "\n".join(lines), as_json=json)
+
+
 @data.command(name="list")
 def list_(*, json: Json = False) -> None:
     """List the registered data sets."""

@@ -314,3 +314,15 @@ def test_weights_that_do_not_fit(folder, weights, message):
     with pytest.raises(ModelError, match=message):
         restore(module, load(folder).weights)
     assert torch.equal(module.weight, before)
+
+
+def test_a_model_that_comes_with_the_package_is_known_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_PACKAGE", tmp_path)
+    store.save(tmp_path / "anything" / "weights" / "first", store.Saved("anything", {"a": 1}, {"w": torch.ones(2)}))
+    assert store.shipped() == {"first": tmp_path / "anything" / "weights" / "first"}
+    assert store.load("first").config == {"a": 1}
+    with pytest.raises(ModelError, match="no model at second: .*; models that come with deepfield: first"):
+        store.load("second")
+    monkeypatch.chdir(tmp_path)
+    store.save("first", store.Saved("anything", {"a": 2}, {"w": torch.ones(2)}))
+    assert store.load("first").config == {"a": 2}, "what lies in the user's folder goes before"

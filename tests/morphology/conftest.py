@@ -48,7 +48,7 @@ def stamps():
 @pytest.fixture(scope="session")
 def model(stamps):
     """Two members of group p4m that tell round from flat."""
-    return train(stamps, members=2, **{**TINY, "epochs": 6})
+    return train(stamps, members=2, group="p4m", **{**TINY, "epochs": 6})
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ log = logging.getLogger("deepfield")
 
 FORMAT = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
+_PACKAGE = Path(__file__).parents[1]
 _LARGEST_META = 64 * 2**20
 
 
@@ -102,17 +103,35 @@ def save(folder: str | os.PathLike[str], saved: Saved) -> Path:
     return target
 
 
+def shipped() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name.
+
+    Examples
+    --------
+    >>> all((folder / WEIGHTS).is_file() for folder in shipped().values())
+    True
+    """
+    return {path.parent.name: path.parent for path in sorted(_PACKAGE.glob(f"*/weights/*/{META}"))}
+
+
+def find(model: str | os.PathLike[str]) -> Path:
+    """The folder of a model, given by its path or, for one that comes with the package, by its name."""
+    path = Path(model)
+    return path if path.exists() else shipped().get(str(model), path)
+
+
 def load(folder: str | os.PathLike[str], *, domain: str | None = None) -> Saved:
-    """Read and verify a model folder.
+    """Read and verify a model folder, or one of :func:`shipped` by its name.
 
     Raises
     ------
     ModelError
         If the folder is missing, incomplete, truncated, tampered with, of another domain or a newer format.
     """
-    path = Path(folder)
+    path = find(folder)
     if not path.exists():
-        raise ModelError(f"no model at {path}: the folder does not exist")
+        known = f"; models that come with deepfield: {', '.join(shipped())}" if shipped() else ""
+        raise ModelError(f"no model at {path}: the folder does not exist{known}")
     if not path.is_dir():
         raise ModelError(f"{path} is a file; a model is a folder with {META} and {WEIGHTS}")
     meta = _read_meta(path / META)

@@ -52,7 +52,7 @@ def predict(
     Parameters
     ----------
     model
-        A folder that `train` wrote.
+        A folder that `train` wrote, or the name of a model that comes with deepfield (`deepfield models`).
     out
         .parquet, with `p_<class>`, or `<question>_<answer>` and its `_lo68` and `_hi68`.
     average

@@ -45,8 +45,8 @@ class MorphologyConfig:
     tree : str
         In place of labels, votes over a tree of questions: "gz2", "decals12", "decals5" or "desi".
     group : str
-        What the net is blind to by construction: "p4m" turns by 90 degrees and mirrors, "d8" turns by 45 degrees
-        too; "p4" and "c8" the same without mirrors, so that clockwise and anticlockwise differ; "none" nothing.
+        What the net is blind to by construction: "c8" turns by 45 degrees, "p4" by 90; "d8" and "p4m" the same and
+        mirrors too, so that clockwise and anticlockwise are one; "none" nothing.
     pixels : int
         Pixels on a side of what the net sees; images are averaged down to it.
     stretch : str
@@ -84,7 +84,7 @@ class MorphologyConfig:
 
     labels: tuple[str, ...] = ()
     tree: str = ""
-    group: str = "p4m"
+    group: str = "c8"
     pixels: int = 64
     stretch: str = "auto"
     members: int = 1
@@ -353,7 +353,7 @@ class MorphologyModel:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> MorphologyModel:
-        """Read a model folder; ModelError with a clear message if it is not whole."""
+        """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
         saved = load(folder, domain="morphology")
         loaded = cls.rebuild(saved.config, saved.card)
         restore(loaded.model, saved.weights)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.core.store import META
+from deepfield.core.store import META, find
 from deepfield.morphology.images import Images
 from deepfield.morphology.model import MorphologyModel, parts
 from deepfield.morphology.prediction import MorphologyPrediction
@@ -143,7 +143,7 @@ def predict_file(
     Parameters
     ----------
     model : path
-        A model folder.
+        A model folder, or the name of a model that comes with the package.
     images : path
         What :func:`deepfield.morphology.read` takes; ``options`` are its own.
     out : path
@@ -165,7 +165,7 @@ def predict_file(
     check(served, stamps)
     nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side), average=average)
     metadata = {KEY: describe(answer(served, nothing, np.array([""])))}
-    identity = hashlib.sha256((Path(model) / META).read_bytes()).hexdigest()
+    identity = hashlib.sha256((find(model) / META).read_bytes()).hexdigest()
     counts = Counts()
 
     def batches(start: int) -> Iterator[Images]:

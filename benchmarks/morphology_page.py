@@ -1,0 +1,172 @@
+"""Write docs/benchmarks/morphology.md from benchmarks/results/morphology*.json: every number is in those files."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent
+PAGE = ROOT.parent / "docs" / "benchmarks" / "morphology.md"
+NAMES = {"none": "plain, turned copies", "p4": "p4", "p4m": "p4m", "c8": "**c8**", "d8": "d8"}
+SCORES = {"accuracy": "accuracy", "log_loss": "log-loss", "macro_f1": "macro F1", "calibration_error": "ECE",
+          "calibration_floor": "its floor"}  # fmt: skip
+
+
+def results(part: str) -> dict[str, Any]:
+    path = ROOT / "results" / f"morphology_{part}.json"
+    return json.loads(path.read_text()) if path.exists() else {"runs": {}}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    """Mean and standard deviation."""
+    found = np.array(values, dtype=float)
+    scatter = f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 else ""
+    return f"{found.mean():.{digits}f}{scatter}"
+
+
+def by_group(part: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in results(part)["runs"].values():
+        found[run["group"]].append(run)
+    return {group: found[group] for group in NAMES if group in found}
+
+
+def versus(ours: list[dict[str, Any]], plain: list[dict[str, Any]], metric: str) -> str:
+    """Mean difference over seeds that both have, with the error of that mean."""
+    pairs = {run["seed"]: run for run in plain}
+    d = np.array([run[metric] - pairs[run["seed"]][metric] for run in ours if run["seed"] in pairs])
+    return f"{d.mean():+.3f} ± {d.std(ddof=1) / np.sqrt(len(d)):.3f}" if len(d) > 1 else f"{d.mean():+.3f}"
+
+
+def galaxies() -> str:
+    found, tested = by_group("galaxies"), ""
+    rows = []
+    for group, runs in found.items():
+        tested = f"{int(np.sum(runs[0]['confusion']))} galaxies"
+        seconds = spread([r["seconds"] for r in runs], 0)
+        rows.append([NAMES[group], str(runs[0]["parameters"]), seconds, str(runs[0]["epochs"]),
+                     *(spread([r[m] for r in runs]) for m in SCORES)])  # fmt: skip
+        if group == "none":
+            averaged = [r["averaged"] for r in runs]
+            eightfold = (spread([r[m] for r in averaged]) for m in SCORES)
+            rows.append(["the same, asked eight times", "", "", "", *eightfold])
+    text = table(["net", "weights", "CPU s", "epochs", *SCORES.values()], rows)
+    plain = found.get("none", [])
+    lines = [
+        f"- {NAMES[group]} less plain: " + ", ".join(f"{name} {versus(runs, plain, m)}" for m, name in
+                                                     list(SCORES.items())[:3])
+        for group, runs in found.items() if group != "none" and plain
+    ]  # fmt: skip
+    return f"Tested on {tested}.\n\n{text}\n" + "\n".join(lines) + "\n"
+
+
+def invariance() -> str:
+    rows = []
+    for group, runs in by_group("galaxies").items():
+        rows.append([
+            NAMES[group],
+            f"{max(r['largest change of p'] for r in runs):.1e}",
+            spread([r["change of logit at 45"] for r in runs]),
+            spread([100 * r["flips at 45"] for r in runs], 1),
+        ])  # fmt: skip
+    head = ["net", "largest change of p, quarter turns and mirrors", "change of a logit at 45° over its spread",
+            "labels that flip at 45°, %"]  # fmt: skip
+    return table(head, rows)
+
+
+def folded(part: str, *extra: str) -> str:
+    """Scores of each group over folds or splits."""
+    head = ["net", "CPU s", "error, %", "log-loss", "ECE", *extra]
+    rows = []
+    for group, runs in by_group(part).items():
+        more = [spread([100 * r[name] for r in runs], 1) for name in extra]
+        rows.append([NAMES[group], spread([r["seconds"] for r in runs], 0),
+                     spread([100 * (1 - r["accuracy"]) for r in runs], 1), spread([r["log_loss"] for r in runs]),
+                     spread([r["calibration_error"] for r in runs]), *more])  # fmt: skip
+    return table(head, rows)
+
+
+def votes() -> str:
+    runs = list(results("votes")["runs"].values())
+    rows = []
+    for question in runs[0]["questions"]:
+        parts = [r["questions"][question] for r in runs]
+        rows.append([question, *(spread([100 * p[level] for p in parts], 1) for level in
+                                 ("0.5", "0.683", "0.9", "0.955")), spread([p["ks"] for p in parts])])  # fmt: skip
+    head = ["question", "50", "68.3", "90", "95.5", "KS of the ranks"]
+    return table(head, rows)
+
+
+def active() -> str:
+    """Both curves, and how many labels the asked ones need for what random labels reach."""
+    curves: dict[str, list[Any]] = defaultdict(list)
+    for key, run in results("active")["runs"].items():
+        curves[key.split()[0]].append(run["curve"])
+    labels = [point["labels"] for point in curves["random"][0]]
+    rows, text = [], ""
+    for metric, name in (("accuracy", "accuracy"), ("log_loss", "log-loss"), ("macro_f1", "macro F1")):
+        mean = {}
+        for way, runs in curves.items():
+            grid = np.array([[point["held out"][metric] for point in run] for run in runs])
+            mean[way] = grid.mean(0)
+            rows.append([f"{name}, {way}", *(spread(list(column)) for column in grid.T)])
+        sign = -1 if metric == "log_loss" else 1
+        reached = np.flatnonzero(sign * mean["information"] >= sign * mean["random"][-1])
+        if len(reached) and reached[0] > 0:
+            k = reached[0]
+            ends = sign * mean["information"][[k - 1, k]]
+            part = (sign * mean["random"][-1] - ends[0]) / (ends[1] - ends[0])
+            needed = labels[k - 1] + part * (labels[k] - labels[k - 1])
+            share = needed / labels[-1]
+            text += f"- {name} of {labels[-1]} random labels: reached with {needed:.0f} ({share:.0%})\n"
+        else:
+            text += f"- {name} of {labels[-1]} random labels: not reached\n"
+    return table(["labels", *map(str, labels)], rows) + "\n" + text
+
+
+def speed() -> str:
+    found = results("speed")
+    rows = []
+    for key, peer in found.get("escnn", {}).items():
+        ours = found["deepfield"][peer["group"]]
+        if "error" in peer:
+            rows.append([key, "", "failed", "", "", "", ""])
+            continue
+        rows.append([key, *(f"{ours[w]:.0f}" for w in ("train", "infer", "onnx")),
+                     f"{peer['train']:.0f} / {peer['infer']:.0f}", f"{ours['train'] / peer['train']:.2f}",
+                     f"{ours['onnx'] / peer['infer']:.2f}"])  # fmt: skip
+    head = ["escnn's net", "deepfield trains", "infers", "infers (ONNX)", "escnn trains / infers",
+            "training ratio", "inference ratio (ONNX)"]  # fmt: skip
+    text = table(head, rows)
+    plain = [[group, f"{r['products'] / 1e6:.1f}", f"{r['onnx']:.0f}", f"{r['onnx plain']:.0f}",
+              f"{r['onnx plain'] / r['onnx']:.2f}"]
+             for group, r in found["deepfield"].items() if "onnx plain" in r]  # fmt: skip
+    head = ["group", "million multiplications", "ONNX", "plain CNN of as many, ONNX", "ratio"]
+    return text + "\n" + table(head, plain)
+
+
+def main() -> None:
+    made = results("galaxies").get("machine", {})
+    cores = f"{made.get('processor', '?')}, {made.get('cores', '?')} cores, no GPU"
+    fields = {name: function() for name, function in
+              {"galaxies": galaxies, "invariance": invariance, "votes": votes, "active": active,
+               "speed": speed}.items()}  # fmt: skip
+    fields |= {"chirality": folded("chirality", "mirror exchanges"), "radio": folded("radio"), "machine": cores}
+    text = (ROOT / "morphology_page.md").read_text()
+    for name, value in fields.items():
+        text = text.replace("{{" + name + "}}", value.strip())
+    PAGE.write_text(text)
+    print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
