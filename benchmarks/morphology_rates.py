@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def rate(step: Callable[[], Any], images: int, *, seconds: float = 1.0, repeats: int = 3) -> float:
+def rate(step: Callable[[], Any], images: int, *, seconds: float = 1.0, repeats: int = 5) -> float:
     """Images per processor second, the best of a few stretches of about a second."""
     for _ in range(2):
         step()

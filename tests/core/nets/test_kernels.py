@@ -47,6 +47,7 @@ def test_depthwise_gradients_are_those_of_torch(kernel, shape):
     [
         ({"n_in": 2, "n_out": 2, "kernel": 5, "depthwise": True}, 20, "DepthwiseBackward"),
         ({"n_in": 2, "n_out": 2, "kernel": 5, "depthwise": True}, 21, "ConvolutionBackward0"),
+        ({"n_in": 2, "n_out": 2, "kernel": 3, "depthwise": True}, 20, "ConvolutionBackward0"),
         ({"n_in": 2, "n_out": 2, "kernel": 6, "depthwise": True, "stride": 2}, 8, "ConvolutionBackward0"),
         ({"n_in": 12, "n_out": 12, "kernel": 1}, 4, "HalvesBackward"),
         ({"n_in": 12, "n_out": 11, "kernel": 1}, 4, "ConvolutionBackward0"),

@@ -244,7 +244,7 @@ class GroupConv(nn.Module):
         if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             if self.halves is not None:
                 return Halves.apply(x, self.half_filters(), self.sets)
-            if self.groups > 1 and self.stride == 1 and max(x.shape[2:]) <= Depthwise.LARGEST:
+            if self.groups > 1 and Depthwise.pays(x, self.kernel, self.stride):
                 return Depthwise.apply(x, self.expand(), padding)
         return F.conv2d(x, self.expand(), None, self.stride, padding, 1, self.groups)
 
