@@ -201,3 +201,8 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(TableError, match="cannot write"):
         files.write(table, tmp_path / "a.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_csv_of_one_column_comes_back_as_it_went(tmp_path):
+    files.write(Table({"my z": np.arange(3.0)}), tmp_path / "one.csv")
+    assert files.read(tmp_path / "one.csv").colnames == ["my z"]

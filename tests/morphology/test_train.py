@@ -88,7 +88,7 @@ def test_chirality_needs_a_group_that_sees_it(stamps, tiny):
     new = stamps[:]
     new.table["label"] = np.where(np.asarray(new.table["label"]) == "flat", "spiral_cw", "spiral_acw")
     with pytest.raises(DeepfieldError, match="take p4, c8 or none"):
-        train(new, **tiny)
+        train(new, group="p4m", **tiny)
     assert train(new, group="p4", **{**tiny, "epochs": 1}).config.swap == ("spiral_cw", "spiral_acw")
 
 

@@ -116,8 +116,8 @@ def _from_comment(comment: str | None, first: list[str]) -> list[str]:
 
 
 def _fields(line: str, delimiter: str | None) -> list[str]:
-    if delimiter is None:
-        return line.split()
+    if delimiter is None:  # quotes are understood here too: a CSV of one column has no delimiter
+        line, delimiter = " ".join(line.split()), " "
     row = next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=True), [])
     return [field.strip() for field in row]
 
