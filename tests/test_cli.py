@@ -87,6 +87,17 @@ def test_settings_of_a_training_are_not_rounded(science, capsys):
     assert capsys.readouterr().err == "deepfield: --epochs takes a whole number, not 5.5 (see --help)\n"
     assert main([*argv, "5.0"]) == 2
     assert "whole" not in capsys.readouterr().err
+    assert main([science, "simulate", "--out", "m.parquet", "-n", "5.5"]) == 2
+    assert "takes a whole number, not 5.5" in capsys.readouterr().err
+
+
+def test_models_lists_what_comes_with_the_package(capsys):
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [line.split()[0] for line in listed.splitlines()] == [model["name"] for model in found]
+    assert all(model["science"] in deepfield.SCIENCES and model["card"]["about"] for model in found)
 
 
 @pytest.mark.parametrize("command", ["data list --json", "data cite sdss_mgs"])

@@ -6,25 +6,21 @@ Sciences load when they are named, so that ``deepfield --help`` answers at once.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
 
 from cyclopts import (
     App,
-    ArgumentCollection,
     CycloptsError,
-    Group,
-    Parameter,
     UnusedCliTokensError,
     ValidationError,
 )
 
 import deepfield
+from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
 
 EPILOGUE = """
@@ -35,17 +31,9 @@ Then yours: `deepfield photoz train galaxies.parquet --out model`, and
 """
 
 
-def _whole(arguments: ArgumentCollection) -> None:
-    """Refuse 5.5 where a whole number is meant, which would be rounded."""
-    for argument in arguments:
-        for token in argument.tokens if argument.hint is int else ():
-            if "." in token.value and not float(token.value).is_integer():
-                raise ValueError(f"{argument.name} takes a whole number, not {token.value}")
-
-
 app = App(
     name="deepfield",
-    group_parameters=Group("Parameters", validator=_whole),
+    group_parameters=PARAMETERS,
     help="Survey data in, calibrated probabilities out.",
     help_epilogue=EPILOGUE,
     version=deepfield.__version__,
@@ -57,13 +45,6 @@ data = App(name="data", help="Real data sets: where they come from, how to get a
 app.command(data)
 for _science in deepfield.SCIENCES:
     app.command(f"deepfield.{_science}.commands:app", name=_science, help=deepfield.SCIENCES[_science])
-
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
-
-
-def show(content: dict[str, Any] | list[Any], text: str, *, as_json: bool) -> None:
-    """Print for a machine or for a person."""
-    print(json.dumps(content, indent=1) if as_json else text)
 
 
 @app.command

@@ -318,10 +318,12 @@ def test_weights_that_do_not_fit(folder, weights, message):
 
 def test_a_model_that_comes_with_the_package_is_known_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_PACKAGE", tmp_path)
-    store.save(tmp_path / "anything" / "weights" / "first", store.Saved("anything", {"a": 1}, {"w": torch.ones(2)}))
+    store.save(
+        tmp_path / "anything" / "weights" / "first", store.Saved("anything", {"a": 1}, {"w": torch.ones(2)})
+    )
     assert store.shipped() == {"first": tmp_path / "anything" / "weights" / "first"}
     assert store.load("first").config == {"a": 1}
-    with pytest.raises(ModelError, match="no model at second: .*; models that come with deepfield: first"):
+    with pytest.raises(ModelError, match=r"no model at second: .*; models that come with deepfield: first"):
         store.load("second")
     monkeypatch.chdir(tmp_path)
     store.save("first", store.Saved("anything", {"a": 2}, {"w": torch.ones(2)}))

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
 
 if TYPE_CHECKING:
     from deepfield.morphology.images import Images
 
-app = App(name="morphology", help="Galaxy morphology: images in, calibrated class or vote probabilities out.")
+app = App(
+    name="morphology",
+    help="Galaxy morphology: images in, calibrated class or vote probabilities out.",
+    group_parameters=PARAMETERS,
+)
 Stamps = Annotated[
     str,
     Parameter(help="Parquet or HDF5 with images, a folder of JPEG, PNG or FITS files, or a registered data set."),
@@ -22,7 +27,6 @@ Catalog = Annotated[
     Path | None, Parameter(help="Table with a row for each image, where it does not lie with the images.")
 ]
 Column = Annotated[str, Parameter(help="Column of the images, or of file names, where the guess is wrong.")]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
 
 
 # Its options are the fields of MorphologyConfig, which is loaded when they are asked for.
@@ -94,8 +98,6 @@ def score(
     tree
         Tree of the votes, as for `train`.
     """
-    import json as js
-
     import numpy as np
 
     from deepfield.morphology.prediction import read_prediction
@@ -115,7 +117,7 @@ def score(
     truth = targets(table, names, tree=known(tree) if tree else None, classes=() if tree else found.labels)
     y = truth.y.numpy().astype(np.float64) if truth.y.dim() == 2 else truth.y.numpy()
     result = compute(found, y, tree=truth.tree, classes=found.labels)
-    print(js.dumps(result.to_dict(), indent=1) if json else result)
+    show(result.to_dict(), str(result), as_json=json)
 
 
 def _table(images: str, catalog: Path | None) -> Any:
@@ -186,8 +188,6 @@ def similar(
     n
         How many.
     """
-    import json as js
-
     from deepfield.morphology.explore import similar as compute
 
     ids, points = _embedding(embedding)
@@ -196,10 +196,7 @@ def similar(
         raise DeepfieldError(f"{embedding} has no object '{to}'; the first is '{names[0] if names else ''}'")
     rows, distance = compute(points, [names.index(to)], n=n)
     found = [{"object_id": ids[r].item(), "distance": float(d)} for r, d in zip(rows[0], distance[0])]
-    if json:
-        print(js.dumps(found, indent=1))
-    else:
-        print("\n".join(f"{row['object_id']!s:<24} {row['distance']:.3f}" for row in found))
+    show(found, "\n".join(f"{row['object_id']!s:<24} {row['distance']:.3f}" for row in found), as_json=json)
 
 
 def _embedding(path: Path) -> tuple[Any, Any]:

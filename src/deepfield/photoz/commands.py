@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.data.presets import PRESETS
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="photoz",
+    group_parameters=PARAMETERS,
     help="Photometric redshifts: a catalogue of magnitudes in, a calibrated p(z) for every galaxy out.",
 )
 Catalog = Annotated[
@@ -29,7 +31,6 @@ Columns = Annotated[
         f"spaces); a .json file of such pairs; or a preset: {', '.join(PRESETS)}."
     ),
 ]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON document for machines.")]
 
 
 # Its options are the fields of PhotozConfig, which is loaded when they are asked for.
@@ -90,13 +91,11 @@ def score(
     target
         Column with the spectroscopic redshift.
     """
-    import json as js
-
     from deepfield.photoz.score import score as compute
 
     table = _truth(catalog, columns, target)
     result = compute(pz, table, target=target if target in table.colnames else "z_spec")
-    print(js.dumps(result.to_dict(), indent=1) if json else result)
+    show(result.to_dict(), str(result), as_json=json)
 
 
 def _truth(catalog: Path, columns: str, target: str) -> Table:
