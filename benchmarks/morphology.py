@@ -41,7 +41,7 @@ from deepfield.core.votes import DirichletMultinomial
 from deepfield.morphology import Images, MorphologyConfig, MorphologyModel
 from deepfield.morphology.opinions import opinions
 from deepfield.morphology.predict import answer
-from deepfield.morphology.run import CLASSES
+from deepfield.morphology.run import four_classes
 from deepfield.morphology.train import Fit
 
 RESULTS = Path(__file__).parent / "results"
@@ -69,10 +69,7 @@ def done(part: str, key: str) -> bool:
 
 def galaxies(choose: int | None = None) -> tuple[Images, Images]:
     """Galaxy Zoo 1 with four classes: to train on, and to test on."""
-    images = morphology.read("galaxy_zoo1_sdss", crop=CROP)
-    named = np.array([CLASSES.get(str(name), "") for name in images.table["label_name"]])
-    images = images[named != ""]
-    images.table["kind"] = named[named != ""]
+    images = four_classes(morphology.read("galaxy_zoo1_sdss", crop=CROP))
     training = np.asarray(images.table["split"]).astype(str) == "train"
     rows, test = images[training], images[~training]
     return rows.split(0.75, seed=100 + choose) if choose is not None else (rows, test)
@@ -147,7 +144,7 @@ def part_galaxies(options: argparse.Namespace) -> None:
             if done(part, key) and not options.again:
                 continue
             config = MorphologyConfig(
-                labels=("kind",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=seed,
+                labels=("class",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=seed,
                 **json.loads(options.settings),
             )  # fmt: skip
             fitted, found = timed(rows, config, options.seconds)
@@ -262,7 +259,7 @@ def part_active(options: argparse.Namespace) -> None:
             curve = []
             for size, following in zip(sizes, [*sizes[1:], 0]):
                 config = MorphologyConfig(
-                    labels=("kind",), group=options.groups[0], pixels=32, parameters=30_000, members=2, seed=seed,
+                    labels=("class",), group=options.groups[0], pixels=32, parameters=30_000, members=2, seed=seed,
                     epochs=max(6, round(options.steps * 32 / (0.8 * size))), **json.loads(options.settings),
                 )  # fmt: skip
                 model = morphology.train(pool[np.sort(known)], config, progress=False)

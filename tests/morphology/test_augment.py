@@ -6,7 +6,7 @@ import torch
 from deepfield.morphology.augment import Augment, Seen, blurred
 from deepfield.morphology.model import Camera, MorphologyConfig
 
-STILL = {"rotate": False, "flip": False, "zoom": 0.0, "shift": 0.0}
+STILL = {"rotate": False, "flip": False, "zoom": 0.0, "shift": 0.0, "blur": 0.0, "noise": 0.0}
 
 
 def generator(seed=0):
@@ -25,7 +25,7 @@ def test_nothing_changed_is_what_the_camera_sees(side):
 def test_turns_keep_rings():
     y, x = torch.meshgrid(*[torch.arange(32.0) - 15.5] * 2, indexing="ij")
     ring = torch.exp(-((torch.hypot(x, y) - 8) ** 2) / 8)[None, None].expand(20, 1, 32, 32)
-    config = MorphologyConfig(zoom=0, shift=0)
+    config = MorphologyConfig(zoom=0, shift=0, blur=0, noise=0)
     turned, _ = Augment(Camera(1, 32), config)(ring, torch.zeros(20), generator=generator())
     inside = torch.hypot(x, y) < 14  # beyond, the image is continued by its reflection
     assert ((turned - ring) * inside).abs().max() < 0.06 < 0.5 < ring.max()
@@ -59,7 +59,7 @@ def test_widths_of_a_blur_add_in_squares_and_light_is_kept():
 def test_blur_differs_from_image_to_image():
     x = torch.zeros(50, 1, 17, 17)
     x[..., 8, 8] = 1.0
-    config = MorphologyConfig(**STILL, blur=2.0)
+    config = MorphologyConfig(**{**STILL, "blur": 2.0})
     peaks = Augment(Camera(1, 17), config)(x, torch.zeros(50), generator=generator())[0].amax((1, 2, 3))
     assert peaks.max() > 0.5 and peaks.min() < 0.06, "1 / (2 pi 2^2) = .04 at the widest"
 
@@ -79,7 +79,7 @@ def test_a_mirror_exchanges_the_two_senses_and_nothing_else():
 
 
 def test_noise_is_drawn_afresh_and_repeats_with_the_seed():
-    config = MorphologyConfig(**STILL, noise=0.5)
+    config = MorphologyConfig(**{**STILL, "noise": 0.5})
     augment = Augment(Camera(1, 16), config)
     x, y = torch.zeros(64, 1, 16, 16), torch.zeros(64)
     one, two, other = (augment(x, y, generator=generator(s))[0] for s in (1, 1, 2))

@@ -69,7 +69,7 @@ def test_galaxy_zoo_has_four_classes_and_its_own_split(monkeypatch):
     names = ["elliptical", "spiral_cw", "spiral_acw", "edge_on", "dont_know", "merger"]
     table = Table({"label_name": names, "label": np.arange(6), "split": ["train", "val"] * 3})
     images = read(np.zeros((6, 3, 16, 16), dtype=np.uint8), catalog=table)
-    monkeypatch.setattr(module, "read", lambda name: images)
+    monkeypatch.setattr(module, "read", lambda name, crop: images)
     rows, test, source = _data(None, 0)
     assert source == "galaxy_zoo1_sdss"
     assert rows.table["class"].tolist() == ["elliptical", "spiral"] and len(test) == 3

@@ -70,7 +70,7 @@ class MorphologyConfig:
         Two classes that a mirror exchanges, such as clockwise and anticlockwise spirals; recognised by itself
         where their names say so.
     zoom, shift, blur, noise : float
-        Largest change of scale (0.12: from 1/1.12 to 1.12), of place (share of the side), of the point-spread
+        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread
         function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of all
         pixels) in each step.
     thaw : float
@@ -89,7 +89,7 @@ class MorphologyConfig:
     stretch: str = "auto"
     members: int = 1
     parameters: int = 100_000
-    dropout: float = 0.0
+    dropout: float = 0.3
     epochs: int = 0
     batch: int = 32
     learning_rate: float = 3e-3
@@ -97,10 +97,10 @@ class MorphologyConfig:
     rotate: bool = True
     flip: bool = True
     swap: tuple[str, ...] = ()
-    zoom: float = 0.12
+    zoom: float = 0.3
     shift: float = 0.04
-    blur: float = 0.0
-    noise: float = 0.0
+    blur: float = 0.7
+    noise: float = 0.2
     thaw: float = 0.1
     validation: float = 0.1
     calibration: float = 0.1

@@ -34,7 +34,7 @@ log = logging.getLogger("deepfield")
 DEFAULT = "galaxy_zoo1_sdss"
 _CROP = {DEFAULT: 72}
 """Central pixels that hold the galaxy; chosen on held-out training rows (benchmarks/morphology.py)."""
-CLASSES = {"elliptical": "elliptical", "spiral_cw": "spiral", "spiral_acw": "spiral", "edge_on": "edge-on",
+_CLASSES = {"elliptical": "elliptical", "spiral_cw": "spiral", "spiral_acw": "spiral", "edge_on": "edge-on",
             "merger": "merger"}  # fmt: skip
 _SHOWN = ("accuracy", "log_loss", "macro_f1", "calibration_error", "calibration_floor")
 _BEST = {"accuracy": "max", "log_loss": "min", "macro_f1": "max", "calibration_error": "min"}
@@ -126,18 +126,25 @@ def _data(name: str | None, seed: int) -> tuple[Images, Images, str]:
         scale: dict[str, Any] = {"pixel_scale": drawn.survey.pixel, "psf_fwhm": drawn.survey.fwhm}
         images = read(drawn.images.numpy(), catalog=drawn.table, bands=drawn.survey.bands, **scale)
         return *images.split(0.75, seed=seed), "simulated SDSS-like galaxies"
-    table = images.table
-    if "label_name" in table.colnames and set(np.unique(table["label_name"]).tolist()) & set(CLASSES):
-        named = np.array([CLASSES.get(str(v), "") for v in table["label_name"]])
-        log.info("%s images whose class the volunteers could not tell are left out", (named == "").sum())
-        images = images[named != ""]
-        images.table["class"] = named[named != ""]
-        images.table.remove_column("label_name")
+    if "label_name" in images.table.colnames and set(np.unique(images.table["label_name"]).tolist()) & set(
+        _CLASSES
+    ):
+        images = four_classes(images)
     if "split" in images.table.colnames:
         training = np.asarray(images.table["split"]).astype(str) == "train"
         if 0 < training.sum() < len(training):
             return images[training], images[~training], name or DEFAULT
     return *images.split(0.75, seed=seed), name or DEFAULT
+
+
+def four_classes(images: Images) -> Images:
+    """Galaxy Zoo 1's images with their ``class`` of four, both senses of spiral being one; others left out."""
+    named = np.array([_CLASSES.get(str(v), "") for v in images.table["label_name"]])
+    log.info("%s images whose class the volunteers could not tell are left out", (named == "").sum())
+    images = images[named != ""]
+    images.table["class"] = named[named != ""]
+    images.table.remove_column("label_name")
+    return images
 
 
 def _citation(name: str) -> str:
