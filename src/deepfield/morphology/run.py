@@ -126,9 +126,8 @@ def _data(name: str | None, seed: int) -> tuple[Images, Images, str]:
         scale: dict[str, Any] = {"pixel_scale": drawn.survey.pixel, "psf_fwhm": drawn.survey.fwhm}
         images = read(drawn.images.numpy(), catalog=drawn.table, bands=drawn.survey.bands, **scale)
         return *images.split(0.75, seed=seed), "simulated SDSS-like galaxies"
-    if "label_name" in images.table.colnames and set(np.unique(images.table["label_name"]).tolist()) & set(
-        _CLASSES
-    ):
+    names = images.table["label_name"].tolist() if "label_name" in images.table.colnames else []
+    if set(names) & set(_CLASSES):
         images = four_classes(images)
     if "split" in images.table.colnames:
         training = np.asarray(images.table["split"]).astype(str) == "train"
