@@ -86,7 +86,9 @@ def timed(images: Images, config: MorphologyConfig, seconds: float) -> tuple[Fit
     one, three = fit(1)[1], fit(3)[1]
     epochs = max(2, round(1 + (seconds - one) / max((three - one) / 2, 0.1 * three)))
     fitted, took = fit(epochs)
-    return fitted, {"seconds": took, "epochs": epochs, "parameters": fitted.model.card["parameters"]}
+    card = fitted.model.card
+    best = min(card["history"]["members"]["validation"])
+    return fitted, {"seconds": took, "epochs": epochs, "parameters": card["parameters"], "validation loss": best}
 
 
 def scores(p: NDArray[Any], images: Images, model: MorphologyModel) -> dict[str, Any]:
@@ -168,11 +170,12 @@ def folds(n: int, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], ND
 
 
 def part_chirality(options: argparse.Namespace) -> None:
-    images = morphology.read("galaxy_zoo1_sdss", crop=CROP)
+    images = morphology.read("galaxy_zoo1_sdss", crop=options.crop)
     images = images[np.isin(np.asarray(images.table["label_name"]).astype(str), SENSES)]
     for group in options.groups:
         for k, (train, test) in enumerate(folds(len(images), 5, seed=0)):
-            if done("chirality", f"{group} {k}") and not options.again:
+            key = f"{group} {k} {options.tag}".strip()
+            if done("chirality", key) and not options.again:
                 continue
             config = MorphologyConfig(
                 labels=("label_name",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=k,
@@ -183,8 +186,14 @@ def part_chirality(options: argparse.Namespace) -> None:
             mirrored = morphology.predict(fitted.model, mirror(images[test])).probabilities
             found |= scores(p, images[test], fitted.model)
             found["mirror exchanges"] = float((mirrored.argmax(1) != p.argmax(1)).mean())
-            found |= {"group": group, "fold": k, "tested": len(test), "config": asdict(config)}
-            keep("chirality", f"{group} {k}", found)
+            found |= {
+                "group": group,
+                "fold": k,
+                "crop": options.crop,
+                "tested": len(test),
+                "config": asdict(config),
+            }
+            keep("chirality", key, found)
 
 
 def mirror(images: Images) -> Images:
@@ -193,7 +202,7 @@ def mirror(images: Images) -> Images:
 
 def part_radio(options: argparse.Namespace) -> None:
     for seed in options.seeds:
-        images = morphology.read("mirabest", crop=CROP)
+        images = morphology.read("mirabest", crop=options.crop)
         train, test = images.split(0.8, seed=seed)
         for group in options.groups:
             if done("radio", f"{group} {seed}") and not options.again:
@@ -204,7 +213,8 @@ def part_radio(options: argparse.Namespace) -> None:
             )  # fmt: skip
             fitted, found = timed(train, config, options.seconds)
             found |= scores(morphology.predict(fitted.model, test).probabilities, test, fitted.model)
-            found |= {"group": group, "seed": seed, "tested": len(test), "config": asdict(config)}
+            found |= {"group": group, "seed": seed, "crop": options.crop, "tested": len(test)}
+            found["config"] = asdict(config)
             keep("radio", f"{group} {seed}", found)
 
 
@@ -283,6 +293,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=["c8"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--crop", type=int, default=CROP, help="central pixels, of chirality and radio")
     parser.add_argument("--pixels", type=int, default=PIXELS)
     parser.add_argument("--images", type=int, default=12_000, help="to train on, of votes")
     parser.add_argument("--sizes", default="150,300,450,600,900,1200,1500", help="labels, of active")
