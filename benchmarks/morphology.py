@@ -10,7 +10,8 @@ galaxies    Galaxy Zoo 1 (Lintott et al. 2008), elliptical, spiral, edge-on and 
             as many weights and as much processor time, told apart from the plain one by nothing else. Trained,
             stopped and calibrated on the train rows; the val rows are looked at once, here. ``--choose`` takes a
             quarter of the train rows in place of the val rows: with it the settings were chosen.
-chirality   clockwise against anticlockwise spirals of the same survey, five-fold.
+chirality   clockwise against anticlockwise spirals of the same survey, five-fold, with and without nets that have
+            learnt from simulated spirals first.
 radio       FRI against FRII (MiraBest; Miraghaei & Best 2017), five random splits.
 votes       simulated galaxies with votes from a known posterior: do its intervals cover (simulation-based
             calibration, Talts et al. 2018, arXiv:1804.06788)?
@@ -24,7 +25,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from deepfield.morphology.train import Fit
 
 RESULTS = Path(__file__).parent / "results"
 CROP, PIXELS, PARAMETERS = 72, 32, 60_000
+SPIRAL = 64  # central pixels, all of them seen: arms are thin
 SENSES = ("spiral_cw", "spiral_acw")
 
 
@@ -76,15 +78,17 @@ def galaxies(choose: int | None = None) -> tuple[Images, Images]:
 
 
 def timed(images: Images, config: MorphologyConfig, seconds: float) -> tuple[Fit, dict[str, Any]]:
-    """A fit of about so many seconds of processor time, and what it took."""
+    """A fit of about so many seconds of processor time, or of the epochs that are set, and what it took."""
     images.load()  # decoding is nobody's training time
 
     def fit(epochs: int) -> tuple[Fit, float]:
         began = time.process_time()
         return morphology.fit(images, config, epochs=epochs, progress=False), time.process_time() - began
 
-    one, three = fit(1)[1], fit(3)[1]
-    epochs = max(2, round(1 + (seconds - one) / max((three - one) / 2, 0.1 * three)))
+    epochs = config.epochs
+    if not epochs:
+        one, three = fit(1)[1], fit(3)[1]
+        epochs = max(2, round(1 + (seconds - one) / max((three - one) / 2, 0.1 * three)))
     fitted, took = fit(epochs)
     card = fitted.model.card
     best = min(card["history"]["members"]["validation"])
@@ -170,30 +174,54 @@ def folds(n: int, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], ND
 
 
 def part_chirality(options: argparse.Namespace) -> None:
-    images = morphology.read("galaxy_zoo1_sdss", crop=options.crop)
+    """Nets that have seen real spirals alone, and nets that began with simulated ones, fold by fold."""
+    images = morphology.read("galaxy_zoo1_sdss", crop=SPIRAL)
     images = images[np.isin(np.asarray(images.table["label_name"]).astype(str), SENSES)]
     for group in options.groups:
+        config = MorphologyConfig(
+            labels=("label_name",),
+            group=group,
+            pixels=SPIRAL,
+            parameters=PARAMETERS,
+            **json.loads(options.settings),
+        )
+        todo = [k for k in range(5) if options.again or not done("chirality", f"{group} {k}")]
+        base = simulated_spirals(config, options) if todo else None
         for k, (train, test) in enumerate(folds(len(images), 5, seed=0)):
-            key = f"{group} {k} {options.tag}".strip()
-            if done("chirality", key) and not options.again:
+            if k not in todo:
                 continue
-            config = MorphologyConfig(
-                labels=("label_name",), group=group, pixels=options.pixels, parameters=PARAMETERS, seed=k,
-                **json.loads(options.settings),
-            )  # fmt: skip
-            fitted, found = timed(images[train], config, options.seconds)
-            p = morphology.predict(fitted.model, images[test]).probabilities
-            mirrored = morphology.predict(fitted.model, mirror(images[test])).probabilities
-            found |= scores(p, images[test], fitted.model)
-            found["mirror exchanges"] = float((mirrored.argmax(1) != p.argmax(1)).mean())
-            found |= {
-                "group": group,
-                "fold": k,
-                "crop": options.crop,
-                "tested": len(test),
-                "config": asdict(config),
+            own = replace(config, seed=k)
+            ways = {
+                "simulated alone": base,
+                "real alone": morphology.train(images[train], own, progress=False),
+                "simulated, then real": morphology.train(images[train], own, init=base, progress=False),
             }
-            keep("chirality", key, found)
+            found: dict[str, Any] = {"group": group, "seed": k, "tested": len(test), "config": asdict(own)}
+            for way, model in ways.items():
+                p = morphology.predict(model, images[test]).probabilities
+                mirrored = morphology.predict(model, mirror(images[test])).probabilities
+                found[way] = scores(p, images[test], model)
+                found[way]["mirror exchanges"] = float((mirrored.argmax(1) != p.argmax(1)).mean())
+                print(group, k, way, found[way]["accuracy"], flush=True)
+            keep("chirality", f"{group} {k}", found)
+
+
+def simulated_spirals(config: MorphologyConfig, options: argparse.Namespace) -> MorphologyModel:
+    """A net that has learnt to tell the senses of simulated spirals."""
+    drawn = morphology.simulate(options.images, seed=0, size=SPIRAL)
+    armed = np.flatnonzero(np.asarray(drawn.table["kind"]) == "spiral")
+    table = drawn.table[armed]
+    table["label_name"] = np.where(np.asarray(table["winding"]) > 0, *SENSES)
+    return morphology.train(
+        morphology.read(picture(drawn.images[armed]).numpy(), catalog=table), config, progress=False
+    )
+
+
+def picture(flux: torch.Tensor) -> torch.Tensor:
+    """Fluxes (N, 3, S, S) in g, r and i (nJy) as the bytes of a picture much like SDSS's (Lupton et al. 2004)."""
+    rgb = flux.flip(1) / 8_000 * torch.tensor([0.75, 1.0, 1.6])[:, None, None]
+    mean = rgb.mean(1, keepdim=True).clamp_min(1e-6)
+    return (255 * rgb * torch.asinh(3 * mean) / (3 * mean)).clamp(0, 255).to(torch.uint8)
 
 
 def mirror(images: Images) -> Images:

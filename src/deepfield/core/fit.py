@@ -44,6 +44,9 @@ class FitConfig:
         Decay of the exponential moving average of the weights, whose value is validated and kept.
     patience : int
         Epochs without a better validation loss before the fit stops.
+    tolerance : float
+        The last epoch is kept where an earlier one was better by no more than this, and is no reason to stop: on
+        few held-out rows the best of many epochs is the luckiest.
     optimizer : str
         "adamw" (Loshchilov & Hutter 2019), or "soap" (:class:`deepfield.core.soap.SOAP`), which gets closer to
         a smooth function in the same time.
@@ -64,6 +67,7 @@ class FitConfig:
     clip: float = 5.0
     average: float = 0.99
     patience: int = 20
+    tolerance: float = 0.0
     optimizer: str = "adamw"
     seed: int = 0
     device: str = "auto"
@@ -117,6 +121,8 @@ def fit(
     on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
     """Fit ``model`` in place; its weights afterwards are the averaged ones of the best validation epoch.
+
+    Or of the last one, if that is as good within ``tolerance``.
 
     Parameters
     ----------
@@ -276,9 +282,13 @@ class _State:
         if value < self.best:
             self.best, self.history.best_epoch = value, self.epoch
             self.best_weights = copy.deepcopy(self.averaged.module.state_dict())
-        self.stopped = self.epoch - self.history.best_epoch >= self.config.patience
+        worse = value > self.best + self.config.tolerance
+        self.stopped = worse and self.epoch - self.history.best_epoch >= self.config.patience
 
     def finish(self, model: nn.Module) -> None:
+        if self.history.validation[-1] <= self.best + self.config.tolerance:
+            self.history.best_epoch = self.epoch - 1
+            self.best_weights = self.averaged.module.state_dict()
         model.load_state_dict(self.best_weights)
         model.to("cpu").eval()
 
