@@ -1,17 +1,18 @@
 """Lens physics against lenstronomy and caustics, and the reference numbers that the tests hold.
 
-    python3.11 -m venv venv-lens && venv-lens/bin/pip install torch numpy scipy astropy lenstronomy caustics coolest
-    PYTHONPATH=src venv-lens/bin/python benchmarks/lensing_reference.py --write
+    python3.11 -m venv venv-lens && venv-lens/bin/pip install torch numpy scipy astropy lenstronomy caustics
+    coolest PYTHONPATH=src venv-lens/bin/python benchmarks/lensing_reference.py --write
 
-A thousand random lenses of each kind, one position each, everything in float64: potential, deflection, kappa, shear,
-magnification and time delay. Prints the largest difference over max(1, |value|), writes
+A thousand random lenses of each kind, one position each, everything in float64: potential, deflection, kappa,
+shear, magnification and time delay. Prints the largest difference over max(1, |value|), writes
 benchmarks/results/lensing_reference.json and, for a quarter of the lenses, tests/lensing/reference.npz.
 
 What differs for other reasons than the physics is shown apart, under "constants": caustics interpolates distances,
 so its days per arcsec^2 and what it makes of an NFW halo's mass (kappa_s, r_s) are compared by themselves, and the
-rest with its own values; lenstronomy's constants of nature are older, so an NFW halo is handed to it as kappa_s and
-r_s, and its Sigma_cr is compared by itself. Its isothermal ellipsoid is its power law at slope 2, as its profile
-"SIE" takes second derivatives by differences ("SIE" below). caustics gives the magnification without its sign.
+rest with its own values; lenstronomy's constants of nature are older, so an NFW halo is handed to it as kappa_s
+and r_s, and its Sigma_cr is compared by itself. Its isothermal ellipsoid is its power law at slope 2, as its
+profile "SIE" takes second derivatives by differences ("SIE" below). caustics gives the magnification without its
+sign.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.Util.param_util import phi_q2_ellipticity
 
 from deepfield.core.files import atomic
-from deepfield.lensing.lens import Lens, epl, nfw, sheet, sie
+from deepfield.lensing import Lens, Planes, epl, images, nfw, sheet, sie
 from deepfield.physics.lensing import ARCSEC, critical_density, delay_unit, nfw_halo
 
 ROOT = Path(__file__).parents[1]
 COSMO = FlatLambdaCDM(H0=70.0, Om0=0.3, Tcmb0=0.0)
 Z_LENS, Z_SOURCE = 0.5, 2.0
+PLANES = (0.3, 0.7)
 QUANTITIES = ("potential", "alpha_x", "alpha_y", "kappa", "gamma1", "gamma2", "magnification", "delay")
 KINDS = ("sie", "epl", "nfw", "sheet")
 Columns = dict[str, np.ndarray]
@@ -62,9 +64,8 @@ def draw(kind: str, n: int, seed: int) -> Columns:
         p = {"kappa": u(-0.2, 0.2, n), "gamma1": u(-0.3, 0.3, n), "gamma2": u(-0.3, 0.3, n)}
     closest = np.maximum(0.02, 1e-3 * p.get("r_s", 0.0))  # nearer the peers take differences of like numbers
     radius, angle = np.exp(u(np.log(closest), np.log(6.0), n)), u(-np.pi, np.pi, n)
+    angle[3::10] = rng.integers(0, 4, len(angle[3::10])) * np.pi / 2  # on the axes
     p["at_x"], p["at_y"] = radius * np.cos(angle), radius * np.sin(angle)
-    p["at_x"][3::20] = 0.0  # on the axes
-    p["at_y"][4::20] = 0.0
     p["at_x"] += p.get("x", 0.0)
     p["at_y"] += p.get("y", 0.0)
     return p
@@ -158,6 +159,52 @@ def by_caustics(kind: str, p: Columns) -> Columns:
     return dict(zip(QUANTITIES, np.array(rows, float).T)) | {k: np.array(v) for k, v in extra.items()}
 
 
+def two_planes(n: int, seed: int) -> tuple[Columns, dict[str, float]]:
+    """Ellipsoids at redshifts 0.3 and 0.7 against lenstronomy: rays, magnifications, and delays between images."""
+    rng = np.random.default_rng(seed)
+    kept: dict[str, list[np.ndarray]] = {k: [] for k in ("lens", "at", "source", "beta", "magnification", "delay")}
+    worst = {"beta": 0.0, "magnification": 0.0, "delay": 0.0}
+    model = LensModel(
+        ["EPL", "EPL"], z_source=Z_SOURCE, lens_redshift_list=list(PLANES), multi_plane=True, cosmo=COSMO
+    )
+    for _ in range(n):
+        near, far = ([rng.uniform(*r) for r in ((t, 2 * t), (0.3, 0.95), (0, 3.1), (-0.2, 0.2), (-0.2, 0.2))]
+                     for t in (0.7, 0.2))  # fmt: skip
+        planes = Planes([Lens(sie(*v[:3], x=v[3], y=v[4])) for v in (near, far)], PLANES, Z_SOURCE, COSMO)
+        source = rng.uniform(-0.4, 0.4, 2)
+        found = images(planes, *source)
+        x, y = found.x.numpy(), found.y.numpy()
+        args = []
+        for v in (near, far):
+            e1, e2 = phi_q2_ellipticity(v[2], v[1])
+            args.append({"theta_E": v[0], "gamma": 2.0, "e1": e1, "e2": e2, "center_x": v[3], "center_y": v[4]})
+        delay = model.arrival_time(x, y, args)
+        theirs = {
+            "beta": np.stack(model.ray_shooting(x, y, args)),
+            "magnification": model.magnification(x, y, args, diff=1e-6),
+            "delay": delay - delay[0],
+        }
+        days = planes.time_delay(x, y, *source).numpy()
+        ours = {
+            "beta": np.stack(planes.source(x, y)),
+            "magnification": found.magnification.numpy(),
+            "delay": days - days[0],
+        }
+        for k in worst:
+            size = np.maximum(1, np.abs(theirs[k]))
+            worst[k] = max(worst[k], float(np.max(np.abs(ours[k] - theirs[k]) / size)))
+        for k, value in {
+            "lens": np.array([near, far]),
+            "at": np.stack([x, y]),
+            "source": source,
+            **theirs,
+        }.items():
+            most = 9 - value.shape[-1] if k not in ("lens", "source") else 0
+            wide = [(0, 0)] * (value.ndim - 1) + [(0, most)]
+            kept[k].append(np.pad(value, wide, constant_values=np.nan))
+    return {f"planes/{k}": np.array(v) for k, v in kept.items()}, worst
+
+
 def compare(kind: str, p: Columns, peer: Columns, *, signed: bool) -> dict[str, float]:
     """The largest difference in each quantity over max(1, |value|)."""
     ours = own(kind, p | {k: peer[k] for k in ("kappa_s", "r_s") if k in peer})
@@ -202,13 +249,16 @@ def main() -> None:
         kept |= {f"{kind}/{name}": column[keep] for name, column in p.items()}
         kept |= {f"{kind}/{peer}/{q}": c[keep] for peer, v in peers.items() for q, c in v.items() if q != "day"}
     print("constants", *[f"{name} {d:.1e}" for name, d in apart.items()])
+    planes, row = two_planes(40, seed=1)
+    kept |= planes
+    print("planes", *[f"{q} {d:.1e}" for q, d in row.items()])
     versions = {name: metadata.version(name) for name in ("lenstronomy", "caustics", "torch", "astropy")}
     if arguments.write:
         kept["versions"] = np.array(json.dumps(versions))
         with atomic(ROOT / "tests" / "lensing" / "reference.npz") as temporary:
             np.savez_compressed(temporary, **kept)
         found = {"versions": versions, "lenses of each kind": arguments.n, "largest": table}
-        text = json.dumps(found | {"constants": apart}, indent=1)
+        text = json.dumps(found | {"two planes, lenstronomy": row, "constants": apart}, indent=1)
         with atomic(ROOT / "benchmarks" / "results" / "lensing_reference.json") as temporary:
             temporary.write_text(text + "\n")
 

@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.lensing._values import RANGES, in_range, lift, tensor
 from deepfield.lensing.profiles import PROFILES, Hessian, Pair
 from deepfield.physics.lensing import delay_unit
-
-# Unit, and lowest and highest value; an open end is one that cannot be reached.
-_RANGES: dict[str, tuple[str, float, float, str]] = {
-    "theta_e": ("arcsec", 0.0, math.inf, "[)"),
-    "q": ("", 0.0, 1.0, "(]"),
-    "phi": ("rad", -math.inf, math.inf, "()"),
-    "slope": ("", 1.0, 3.0, "()"),
-    "kappa_s": ("", 0.0, math.inf, "[)"),
-    "r_s": ("arcsec", 0.0, math.inf, "()"),
-    "x": ("arcsec", -math.inf, math.inf, "()"),
-    "y": ("arcsec", -math.inf, math.inf, "()"),
-    "kappa": ("", -math.inf, math.inf, "()"),
-    "gamma1": ("", -math.inf, math.inf, "()"),
-    "gamma2": ("", -math.inf, math.inf, "()"),
-}
-
-
-def tensor(given: Any, unit: str) -> Tensor:
-    """A tensor in ``unit`` from a tensor, numbers, an array or an astropy quantity; numbers become float64.
-
-    Raises
-    ------
-    DeepfieldError
-        If the unit does not fit or these are no numbers.
-
-    Examples
-    --------
-    >>> import astropy.units as u
-    >>> tensor(0.5 * u.arcmin, "arcsec")
-    tensor(30., dtype=torch.float64)
-    """
-    if isinstance(given, Tensor):
-        return given if given.is_floating_point() else given.double()
-    try:
-        number = given.to_value(unit) if hasattr(given, "to_value") else given
-        found = torch.as_tensor(np.asarray(number))
-    except (TypeError, ValueError) as error:
-        raise DeepfieldError(f"numbers in {unit or 'no unit'} are needed, not {given!r}") from error
-    return found if found.is_floating_point() else found.double()
 
 
 @dataclass(frozen=True)
@@ -67,36 +29,17 @@ class Deflector:
 
     def __post_init__(self) -> None:
         for name, value in self.parameters.items():
-            if value.dim() > 1:
-                raise DeepfieldError(f"{name} is one number or one for each lens, not of shape {tuple(value.shape)}")
-            _in_range(name, value)
+            in_range(name, value)
 
     def at(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Positions from the centre, and the profile's parameters, ready to broadcast."""
-        lifted = {name: _lift(value, x) for name, value in self.parameters.items()}
+        lifted = {name: lift(value, x) for name, value in self.parameters.items()}
         names = PROFILES[self.kind][0]
         return x - lifted["x"], y - lifted["y"], [lifted[name] for name in names]
 
 
-def _in_range(name: str, value: Tensor) -> None:
-    unit, low, high, ends = _RANGES[name]
-    above = value > low if ends[0] == "(" else value >= low
-    below = value < high if ends[1] == ")" else value <= high
-    bad = ~(above & below & torch.isfinite(value))
-    if bool(bad.any()):
-        row = int(torch.nonzero(bad.reshape(-1))[0])
-        given = value.detach().reshape(-1)[row].item()
-        where = f" in row {row}" if value.dim() else ""
-        allowed = f"{ends[0]}{low:g}, {high:g}{ends[1]}{' ' + unit if unit else ''}"
-        raise DeepfieldError(f"{name} lies in {allowed}, got {given:g}{where}")
-
-
-def _lift(value: Tensor, x: Tensor) -> Tensor:
-    return value.reshape(-1, *[1] * (x.dim() - 1)) if value.dim() else value
-
-
 def _deflector(kind: str, **given: Any) -> Deflector:
-    return Deflector(kind, {name: tensor(value, _RANGES[name][0]) for name, value in given.items()})
+    return Deflector(kind, {name: tensor(value, RANGES[name][0]) for name, value in given.items()})
 
 
 def point_mass(theta_e: Any, *, x: Any = 0.0, y: Any = 0.0) -> Deflector:
@@ -211,8 +154,15 @@ class Lens:
         chosen = []
         for d in self.deflectors:
             parts = {n: p[index] if p.dim() and len(p) > 1 else p.reshape(()) for n, p in d.parameters.items()}
-            chosen.append(Deflector(d.kind, parts))
+            one = copy.copy(d)  # its numbers have been looked at already
+            object.__setattr__(one, "parameters", parts)
+            chosen.append(one)
         return Lens(*chosen)
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """Arcsec from (x, y) to the nearest centre where a deflector is singular."""
+        parts = [torch.hypot(x - lift(a, x), y - lift(b, y)) for a, b in self.centres]
+        return torch.stack(parts).amin(0) if parts else torch.full_like(x, math.inf)
 
     def potential(self, x: Any, y: Any) -> Tensor:
         """Psi in arcsec^2."""
@@ -249,7 +199,7 @@ class Lens:
         return x - along, y - across
 
     def jacobian(self, x: Any, y: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """d beta / d theta by rows: (xx, xy, yx, yy)."""
+        """D beta / d theta by rows: (xx, xy, yx, yy)."""
         xx, xy, yy = self.hessian(x, y)
         return 1 - xx, -xy, -xy, 1 - yy
 
@@ -300,7 +250,7 @@ def point_mass_images(beta: Any, theta_e: Any) -> tuple[Pair, Pair]:
     (2.0, -0.5, 1.0)
     """
     beta, radius = tensor(beta, "arcsec"), tensor(theta_e, "arcsec")
-    _in_range("theta_e", radius)
+    in_range("theta_e", radius)
     outer = 0.5 * (beta.abs() + torch.sqrt(beta**2 + 4 * radius**2))
     inner = -(radius**2) / outer
     ratio = (radius / outer) ** 4

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing.lens import Lens, determinant, tensor
+from deepfield.lensing._values import tensor
+from deepfield.lensing.lens import Lens, determinant
 from deepfield.lensing.profiles import Pair
 from deepfield.physics.lensing import delay_unit, distances
 
@@ -20,9 +21,9 @@ Matrix = tuple[Tensor, Tensor, Tensor, Tensor]
 class Planes:
     """Deflectors in several planes, each deflecting light that those in front of it have bent already.
 
-    Schneider, Ehlers & Falco (1992), section 9.1: theta_j = theta - sum over i < j of beta_ij alpha_i(theta_i), with
-    beta_ij = D_ij D_s / (D_j D_is). Parameters of every lens are those for the source: theta_E is the Einstein
-    radius that the source would show if the lens stood alone.
+    Schneider, Ehlers & Falco (1992), section 9.1: theta_j = theta - sum over i < j of beta_ij alpha_i(theta_i),
+    with beta_ij = D_ij D_s / (D_j D_is). Parameters of every lens are those for the source: theta_E is the
+    Einstein radius that the source would show if the lens stood alone.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Planes:
 
     @property
     def centres(self) -> list[Pair]:
-        """Where in their own planes the singular deflectors are; images of them are nearby."""
+        """Where in their own planes the singular deflectors are."""
         return [centre for lens in self.lenses for centre in lens.centres]
 
     def __getitem__(self, index: Any) -> Planes:
@@ -81,12 +82,17 @@ class Planes:
         """Where light seen at (x, y) passes each plane, and last the source plane, arcsec."""
         return [place for place, _ in self._trace(tensor(x, "arcsec"), tensor(y, "arcsec"), slopes=False)]
 
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """Arcsec to the nearest centre where a deflector is singular, seen from its own plane."""
+        places = self.positions(x, y)
+        return torch.stack([lens.distance(*place) for lens, place in zip(self.lenses, places)]).amin(0)
+
     def source(self, x: Any, y: Any) -> Pair:
         """Where in the source plane light seen at (x, y) comes from."""
         return self.positions(x, y)[-1]
 
     def jacobian(self, x: Any, y: Any) -> Matrix:
-        """d beta / d theta by rows (xx, xy, yx, yy); it need not be symmetric."""
+        """D beta / d theta by rows (xx, xy, yx, yy); it need not be symmetric."""
         return self._trace(tensor(x, "arcsec"), tensor(y, "arcsec"), slopes=True)[-1][1]
 
     def magnification(self, x: Any, y: Any) -> Tensor:

@@ -7,9 +7,9 @@ Plain functions of torch tensors that broadcast, differentiable in every argumen
 - ``*_deflection``: (alpha_x, alpha_y) in arcsec, so that a source is seen at beta = theta - alpha(theta),
 - ``*_hessian``: (psi_xx, psi_xy, psi_yy), whose half trace is kappa = Sigma / Sigma_cr.
 
-Ellipses have the axis ratio ``q`` = minor / major in (0, 1] of the surface density, and ``phi``, radians from the x
-axis anticlockwise to the major axis. Radii of ellipses are sqrt(major * minor): the Einstein radius is that of the
-circle of the same area, within which the mean kappa is one.
+Ellipses have the axis ratio ``q`` = minor / major in (0, 1] of the surface density, and ``phi``, radians from the
+x axis anticlockwise to the major axis. Radii of ellipses are sqrt(major * minor): the Einstein radius is that of
+the circle of the same area, within which the mean kappa is one.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def epl_hessian(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value, slop
 
 
 def nfw_potential(x: Tensor, y: Tensor, kappa_s: Value, r_s: Value) -> Tensor:
-    """2 kappa_s r_s^2 (ln^2(u/2) - arcosh^2(1/u)), u = r / r_s (Meneghetti et al. 2003, MNRAS 340, 105, eq. 14)."""
+    """2 kappa_s r_s^2 (ln^2(u/2) - arcosh^2(1/u)), u = r / r_s (Meneghetti et al. 2003, eq. 14)."""
     u2, far = _radius2(x, y, r_s)
     log = 0.5 * torch.log(u2) - math.log(2)
     ratio = arctan_ratio(u2 - 1, u2)
@@ -165,7 +165,7 @@ def nfw_deflection(x: Tensor, y: Tensor, kappa_s: Value, r_s: Value) -> Pair:
 
 
 def nfw_hessian(x: Tensor, y: Tensor, kappa_s: Value, r_s: Value) -> Hessian:
-    """Second derivatives; kappa = 2 kappa_s (1 - arcosh(1/u) / sqrt(1 - u^2)) / (u^2 - 1) (Wright & Brainerd 2000)."""
+    """Kappa = 2 kappa_s (1 - arcosh(1/u) / sqrt(1 - u^2)) / (u^2 - 1) and its shear (Wright & Brainerd 2000)."""
     u2, far = _radius2(x, y, r_s)
     mean = _nfw_mean(u2, far, kappa_s)
     kappa = 2 * kappa_s * _arctan_fall(u2 - 1, u2)

@@ -1,10 +1,10 @@
 """All images of a source: the lens equation solved by subdivision, then by Newton's method.
 
-The sky is cut into squares. A square is kept while the source could be seen in it: while the source lies within the
-parallelogram to which the square is mapped, widened by what the map's derivative changes within the square. What is
-kept is cut in four, until squares are small against the lens and against their distance from any deflector. Newton's
-method starts in each that is left; two images that merge at a critical curve are reached from its two sides. Nothing
-is sampled along lines, so sources on an axis of symmetry are like any other.
+The sky is cut into squares. A square is kept while the source could be seen in it: while the source lies within
+the parallelogram to which the square is mapped, widened by what the map's derivative changes within the square.
+What is kept is cut in four, until squares are small against the lens and against their distance from any
+deflector. Newton's method starts in each that is left; two images that merge at a critical curve are reached from
+its two sides. Nothing is sampled along lines, so sources on an axis of symmetry are like any other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing.lens import determinant, tensor
+from deepfield.lensing._values import tensor
+from deepfield.lensing.lens import determinant
 from deepfield.lensing.profiles import Pair
 
 _FIRST = 16  # squares along the first grid
-_DEEPEST = 40  # halvings, near the centre of a deflector
+_DEEPEST = 26  # halvings, near the centre of a deflector
 _FINE = 1 / 400  # half side of the last squares, of the half side of the sky
 _NEAR = 0.3  # of the distance from a deflector
 _MARGIN = 1.5  # on the change of the derivative, which is known at the corners only
@@ -38,6 +39,7 @@ class Mapping(Protocol):
     @property
     def centres(self) -> list[Pair]: ...
     def __getitem__(self, index: Any) -> Mapping: ...
+    def distance(self, x: Any, y: Any) -> Tensor: ...
     def source(self, x: Any, y: Any) -> Pair: ...
     def jacobian(self, x: Any, y: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
 
@@ -96,13 +98,15 @@ def images(
     >>> found.count
     tensor([4, 2, 1])
     >>> round(float(found.x[2, 0]), 4)
-    2.4469
+    2.4319
     """
     sx, sy = torch.broadcast_tensors(tensor(source_x, "arcsec"), tensor(source_y, "arcsec"))
     if not bool((torch.isfinite(sx) & torch.isfinite(sy)).all()):
         raise DeepfieldError("a position of a source is not finite: leave such sources out")
     if lens.batch not in (None, 1) and (not sx.dim() or len(sx) != lens.batch):
-        raise DeepfieldError(f"{lens.batch} lenses need positions of sources ({lens.batch}, ...), got {tuple(sx.shape)}")
+        raise DeepfieldError(
+            f"{lens.batch} lenses need sources of shape ({lens.batch}, ...), got {tuple(sx.shape)}"
+        )
     shape = sx.shape
     if not sx.numel():
         none = sx.new_zeros(*shape, 0)
@@ -114,6 +118,13 @@ def images(
         search = _Search(flat, sources.detach().double(), window)
         row, place, rings = search.run(faintest)
     return _polished(flat, sources, row, place, rings, shape)
+
+
+def half_side(lens: Mapping) -> tuple[Tensor, float]:
+    """The mean centre (2,) of one lens, and the half side of a square about it that holds all images of it."""
+    search = _Search(lens, torch.zeros(1, 2, dtype=torch.float64), 1.0)
+    centred = _Search(lens, search.middle, None)
+    return centred.middle[0], float(centred.radius)
 
 
 class _Search:
@@ -149,8 +160,8 @@ class _Search:
         last = (inside * torch.arange(1, _RADII + 1, device=offset.device)).amax(-1)
         if bool((last == _RADII).any()):
             raise DeepfieldError(
-                "no square of sky holds all images: far out rays do not leave the middle (convergence and shear of "
-                "together about one); give window="
+                "no square of sky holds all images: far out rays do not leave the middle, as with convergence and "
+                "shear of together about one; give window="
             )
         spread = torch.zeros_like(offset[:, 0])
         if self.centres.shape[1]:
@@ -159,7 +170,8 @@ class _Search:
 
     def _least(self, rows: Tensor) -> Tensor:
         """How near the middle circles on the sky are mapped, along the directions that they would be mapped to by
-        external shear and convergence alone (n, radii)."""
+        external shear and convergence alone (n, radii).
+        """
         angle = torch.arange(_ANGLES, dtype=self.middle.dtype, device=rows.device) * (2 * math.pi / _ANGLES) + 0.1
         circle = torch.stack([torch.cos(angle), torch.sin(angle)], -1)
         middle = self.middle[rows]
@@ -174,10 +186,8 @@ class _Search:
 
     def run(self, faintest: float) -> tuple[Tensor, Tensor, Tensor]:
         """Numbers of sources (n,) and the places (n, 2) of their images, each once; and sources with a ring."""
-        found = []
-        chunk = max(1, _MOST // (_FIRST**2 * 8))
-        for rows in torch.arange(len(self.sources), device=self.sources.device).split(chunk):
-            found.append(self._distinct(*self._newton(*self._subdivide(rows)), faintest))
+        parts = torch.arange(len(self.sources), device=self.sources.device).split(_MOST // (_FIRST**2 * 8))
+        found = [self._distinct(*self._newton(*self._subdivide(rows)), faintest) for rows in parts]
         rows_found, places, rings = zip(*found)
         return torch.cat(rows_found), torch.cat(places), torch.cat(rings)
 
@@ -193,9 +203,7 @@ class _Search:
         for _ in range(_DEEPEST):
             keep = self._possible(row, place, half)
             row, place, half = row[keep], place[keep], half[keep]
-            near = torch.full_like(half, math.inf)
-            if self.centres.shape[1]:
-                near = (place[:, None] - self.centres[row]).norm(dim=-1).amin(-1)
+            near = self.at(row).distance(place[:, 0], place[:, 1])
             fine = half <= torch.minimum(_FINE * self.radius[row], _NEAR * near)
             done.append((row[fine], place[fine]))
             row, place, half = row[~fine], place[~fine], half[~fine]
@@ -207,7 +215,10 @@ class _Search:
         return torch.cat(rows_done), torch.cat(places)
 
     def _possible(self, row: Tensor, place: Tensor, half: Tensor) -> Tensor:
-        """Whether the source can be seen within a square, to first order and a bound on the second."""
+        """Whether the source can be seen within a square, to first order and a bound on the second.
+
+        That bound means nothing close to a deflector's centre: there all squares are kept and cut again.
+        """
         off = self.sources[row] - self.beta(row, place)
         slope = self.slope(row, place)
         change = torch.zeros_like(half)
@@ -221,18 +232,20 @@ class _Search:
             reach = half * ((normal * ex).sum(-1).abs() + (normal * ey).sum(-1).abs())
             keep &= ~((normal * off).sum(-1).abs() > reach + wide)
         reach = half[:, None] * slope.abs().sum(-1)
-        return keep & ~((off.abs() > reach + wide[:, None]).any(-1))
+        keep &= ~((off.abs() > reach + wide[:, None]).any(-1))
+        return keep | (self.at(row).distance(place[:, 0], place[:, 1]) < 2 * half)
 
     def _newton(self, row: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Newton's method from each place, its steps halved until they help; and what it has still to go.
 
-        A step helps if it makes the next one, with the derivative as it is, shorter (Deuflhard 2004, Newton Methods
-        for Nonlinear Problems, section 3.3). Residuals would not do: along a nearly complete ring they say nothing.
+        A step helps if it makes the next one, with the derivative as it is, shorter (Deuflhard 2004, Newton
+        Methods for Nonlinear Problems, section 3.3). Residuals would not do: along a nearly complete ring they say
+        nothing.
         """
         target, size = self.sources[row], self.radius[row]
         for _ in range(3):
-            # Where the map is nearly singular, its derivative in the square's middle says too little about the flat
-            # direction; first the other one.
+            # Where the map is nearly singular, its derivative in the square's middle says too little about the
+            # flat direction; first the other one.
             place = self._closer(row, place)
         togo = torch.full_like(size, math.inf)
         active = torch.arange(len(row), device=row.device)
@@ -280,7 +293,7 @@ class _Search:
         ring = (loose > 8) & (torch.bincount(row[det.abs() < 1e-3], minlength=len(loose)) == 0)
         count = torch.bincount(row, minlength=len(self.sources))
         number = torch.arange(len(row), device=row.device) - (torch.cumsum(count, 0) - count)[row]
-        keep = det.abs() < 1 / faintest
+        keep = det.abs() * faintest < 1
         blur = self.radius[row] * (1e-9 + 1e-13 / det.abs().clamp_min(1e-7))  # the error of a position
         for back in range(1, int(count.max()) if len(row) else 0):
             here = torch.nonzero(number >= back)[:, 0]

@@ -1,8 +1,9 @@
 """Gravitational lensing between redshifts: distances, critical surface density, Einstein radii and time delays.
 
-Functions of arrays that broadcast, for any cosmology of astropy (see :func:`deepfield.physics.cosmology.cosmology`).
-Plain numbers are in the units stated; astropy quantities of any fitting unit are converted. Angles are arcsec,
-masses solar masses, distances Mpc. Constants are those of ``astropy.constants``.
+Functions of arrays that broadcast, for any cosmology of astropy (see
+:func:`deepfield.physics.cosmology.cosmology`). Plain numbers are in the units stated; astropy quantities of any
+fitting unit are converted. Angles are arcsec, masses solar masses, distances Mpc. Constants are those of
+``astropy.constants``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def distances(z_lens: Any, z_source: Any, cosmo: Any = None) -> tuple[Array, Arr
     """
     near, far = in_unit(z_lens, ""), in_unit(z_source, "")
     if not (near > 0).all() or not np.isfinite(far).all():
-        raise DeepfieldError(f"redshifts are finite and positive, got a lens at {z_lens} and a source at {z_source}")
+        raise DeepfieldError(f"redshifts are positive, got a lens at {z_lens} and a source at {z_source}")
     if not (far > near).all():
         raise DeepfieldError(
             f"the source must lie behind the lens: z_source > z_lens is needed, got z_lens {z_lens} and z_source "
