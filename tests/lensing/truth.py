@@ -42,8 +42,8 @@ def isothermal_counts(q, phi, kappa, gamma1, gamma2, beta_x, beta_y):
 def random_isothermal(n, seed):
     """Lenses and sources of all kinds.
 
-    Round and flat, with shear along their axis and across; sources on axes, in the very centre, far out, and within
-    the tiny astroid of a nearly round lens.
+    Round and flat, with shear along their axis and across; sources on axes, in the very centre, far out, and
+    within the tiny astroid of a nearly round lens.
     """
     rng = np.random.default_rng(seed)
     u = rng.uniform
