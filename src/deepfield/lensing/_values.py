@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -73,3 +74,18 @@ def in_range(name: str, value: Tensor) -> None:
 def lift(value: Tensor, x: Tensor) -> Tensor:
     """A parameter () or (B,) that broadcasts with positions (B, ...)."""
     return value.reshape(-1, *[1] * (x.dim() - 1)) if value.dim() else value
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Let the C library keep the memory of tensors of up to 30 MB for the next ones.
+
+    glibc returns memory to the system whenever some is freed, until once a large block was; and getting it back,
+    page by page, takes longer than the arithmetic on it.
+    """
+    torch.empty(30 * 2**20, dtype=torch.uint8)
+
+
+def pick(value: Tensor, index: Any) -> Tensor:
+    """Of a parameter (B,) those of some lenses; one that all share stays as it is."""
+    return value[index] if value.dim() and len(value) > 1 else value.reshape(())

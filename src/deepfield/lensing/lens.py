@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing._values import RANGES, in_range, lift, tensor
+from deepfield.lensing._values import RANGES, in_range, lift, pick, tensor
 from deepfield.lensing.profiles import PROFILES, Hessian, Pair
 from deepfield.physics.lensing import delay_unit
 
@@ -151,11 +151,17 @@ class Lens:
 
     def __getitem__(self, index: Any) -> Lens:
         """The lenses of a batch with these numbers, as an index of tensors takes them."""
+        return self._changed(lambda value: pick(value, index))
+
+    def to(self, like: Tensor) -> Lens:
+        """In the precision and on the device of another tensor."""
+        return self._changed(lambda value: value.to(like))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Lens:
         chosen = []
         for d in self.deflectors:
-            parts = {n: p[index] if p.dim() and len(p) > 1 else p.reshape(()) for n, p in d.parameters.items()}
             one = copy.copy(d)  # its numbers have been looked at already
-            object.__setattr__(one, "parameters", parts)
+            object.__setattr__(one, "parameters", {name: change(v) for name, v in d.parameters.items()})
             chosen.append(one)
         return Lens(*chosen)
 

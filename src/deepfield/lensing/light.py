@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepfield.lensing._values import in_range, lift, tensor
+from deepfield.lensing._values import in_range, lift, pick, tensor
 from deepfield.physics import galaxies as ga
 
 
@@ -60,13 +62,34 @@ class Sersic:
             in_range(field.name, value)
             object.__setattr__(self, field.name, value)
 
+    def __getitem__(self, index: Any) -> Sersic:
+        """The objects of a batch with these numbers."""
+        return self._changed(lambda value: pick(value, index))
+
+    def to(self, like: Tensor) -> Sersic:
+        """In the precision and on the device of another tensor."""
+        return self._changed(lambda value: value.to(like))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Sersic:
+        one = copy.copy(self)  # its numbers have been looked at already
+        for field in fields(self):
+            object.__setattr__(one, field.name, change(getattr(self, field.name)))
+        return one
+
+    @property
+    def batch(self) -> int | None:
+        """How many objects there are; None for one that all lenses share."""
+        sizes = [len(value) for field in fields(self) if (value := getattr(self, field.name)).dim()]
+        return max(sizes) if sizes else None
+
     def brightness(self, x: Any, y: Any) -> Tensor:
         """Surface brightness at (x, y) arcsec, in units of flux per arcsec^2; positions as for a lens."""
         x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
         flux, r_e, n, q, phi, x0, y0 = (lift(getattr(self, field.name), x) for field in fields(self))
-        cos, sin = torch.cos(phi), torch.sin(phi)
+        cos, sin = torch.cos(phi) / r_e, torch.sin(phi) / r_e
         x, y = x - x0, y - y0
-        radius2 = (cos * x + sin * y) ** 2 + ((cos * y - sin * x) / q) ** 2
+        major, minor = cos * x + sin * y, (cos / q) * y - (sin / q) * x
         # Not quite the centre, where n above 1 has an infinite slope.
-        radius = torch.sqrt(radius2 + (1e-6 * r_e) ** 2)
-        return flux / q * ga.sersic(radius, n, r_e)
+        radius2 = torch.addcmul(torch.addcmul(x.new_tensor(1e-12), major, major), minor, minor)
+        central = flux / q * ga.sersic(torch.zeros_like(r_e), n, r_e)
+        return central * torch.exp(-ga.sersic_b(n) * torch.exp(torch.log(radius2) * (0.5 / n)))

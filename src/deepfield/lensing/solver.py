@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing._values import tensor
+from deepfield.lensing._values import keep_memory, tensor
 from deepfield.lensing.lens import determinant
 from deepfield.lensing.profiles import Pair
 
@@ -114,6 +114,7 @@ def images(
     owner = torch.arange(sx.numel(), device=sx.device) // max(math.prod(shape[1:]), 1)
     flat = lens[owner] if lens.batch is not None else lens
     sources = torch.stack([sx.reshape(-1), sy.reshape(-1)], -1)
+    keep_memory()
     with torch.no_grad():
         search = _Search(flat, sources.detach().double(), window)
         row, place, rings = search.run(faintest)
