@@ -1,14 +1,16 @@
-"""How fast: images of lenses per second of processor time, beside caustics and lenstronomy, on one thread in one
-run.
+"""How fast: images of lenses per second of processor time, beside caustics and lenstronomy.
 
     PYTHONPATH=src venv-lens/bin/python benchmarks/lensing_speed.py --write    (see lensing_reference.py)
 
-The same scene in all three: 64 x 64 pixels, an isothermal ellipsoid with external shear, a Sersic lens and a
-Sersic source, every lens with parameters of its own, the same PSF (21 x 21, elliptical, so that it does not
-separate), Gaussian noise of sky and photons. One point in a pixel, as the peers do by default. Where light of a
-margin is scattered into the image (caustics always, deepfield by default) 84 x 84 pixels are painted; lenstronomy
-paints none, and deepfield is shown without it too. Noiseless images are compared first. caustics runs with
-torch.vmap, at the best of three batch sizes; Sersic radii are converted, as the codes have different b_n and axes.
+Each code in a process of its own, on one thread, one after the other in one run. The same scene in all three: 64 x
+64 pixels, an isothermal ellipsoid with external shear, a Sersic lens and a Sersic source, every lens with
+parameters of its own, the same PSF (21 x 21, elliptical, so that it does not separate), Gaussian noise of sky and
+photons. One point in a pixel, as the peers do by default. Where light of a margin is scattered into the image
+(caustics always, deepfield by default) 84 x 84 pixels are painted; lenstronomy paints none, and deepfield is shown
+without it too. caustics runs with torch.vmap; it and deepfield are shown at the best of four batch sizes.
+Compiling is not timed. "memory kept" is caustics with the memory setting that deepfield makes for itself
+(deepfield.lensing._values.keep_memory). Sersic radii are converted, as the codes have different b_n and axes, and
+noiseless images are compared; one of each code is kept for the tests in tests/lensing/images.npz.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ RESULT = Path(__file__).parent / "results" / "lensing_speed.json"
 SIZE, PIXEL, KERNEL = 64, 0.08, 21
 SKY, GAIN = 0.02, 500.0
 LIGHT = ("flux", "r_e", "n", "q", "phi", "x", "y")
-CODES = ("deepfield", "deepfield, no margin", "caustics", "caustics, memory kept", "lenstronomy")
+OURS = ("deepfield", "deepfield, compiled", "deepfield, no margin", "deepfield, no margin, compiled")
+PEERS = ("caustics", "caustics, memory kept", "lenstronomy")
+BATCHES = (4, 32, 128, 512)  # each code at its best
+CODES = (*OURS, *PEERS)
 Columns = dict[str, Tensor]
 
 
@@ -71,14 +76,22 @@ def psf() -> Tensor:
     return kernel / kernel.sum()
 
 
-def by_deepfield(p: Columns, margin: int | None, *, noise: bool) -> Tensor:
+def by_deepfield(p: Columns, margin: int | None, *, noise: bool, compiled: bool = False) -> Tensor:
     lens = Lens(
         sie(p["theta_e"], p["q"], p["phi"], x=p["x"], y=p["y"]), sheet(gamma1=p["gamma1"], gamma2=p["gamma2"])
     )
     source, light = (Sersic(**{k: p[f"{name}_{k}"] for k in LIGHT}) for name in ("source", "lens"))
     with torch.no_grad():
-        image = render(lens, [source], [light], size=SIZE, pixel=PIXEL, psf=psf(), margin=margin)
+        image = render(
+            lens, [source], [light], size=SIZE, pixel=PIXEL, psf=psf(), margin=margin, compiled=compiled
+        )
         return observe(image, sky=SKY, gain=GAIN, seed=0) if noise else image
+
+
+def in_batches(p: Columns, batch: int, margin: int | None, compiled: bool) -> None:
+    for start in range(0, len(p["q"]), batch):
+        part = {k: v[start : start + batch] for k, v in p.items()}
+        by_deepfield(part, margin, noise=True, compiled=compiled)
 
 
 def shape(p: Columns, name: str, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,10 +179,12 @@ def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def measure(what: str, n: int) -> float:
     """Images with noise per second of one code, in a process of its own."""
     p = draw(n)
-    if what == "deepfield":
-        return rate(lambda: by_deepfield(p, None, noise=True), n)
-    if what == "deepfield, no margin":
-        return rate(lambda: by_deepfield(p, 0, noise=True), n)
+    if what.startswith("deepfield"):
+        margin, compiled = (0 if "no margin" in what else None), "compiled" in what
+        return max(
+            rate(lambda: in_batches(p, batch, margin, compiled), n)  # noqa: B023
+            for batch in BATCHES
+        )
     if what == "lenstronomy":
         run, rng = lenstronomy_runner(p), np.random.default_rng(0)
         return rate(lambda: noisy(run(), rng), n, repeats=2)
@@ -178,7 +193,7 @@ def measure(what: str, n: int) -> float:
     run_caustics = caustics_runner(p)
     return max(
         rate(lambda: observe(run_caustics(batch), sky=SKY, gain=GAIN, seed=0), n)  # noqa: B023
-        for batch in (4, 16, 64, 256)
+        for batch in BATCHES
     )
 
 
@@ -190,6 +205,19 @@ def agreement() -> dict[str, float]:
     others = {"caustics": (caustics_runner(few)(64), wide)}
     others["lenstronomy"] = (torch.tensor(lenstronomy_runner(few)().copy()), bare)
     return {k: float(((image - own) / peak).abs().max()) for k, (image, own) in others.items()}
+
+
+def keep(p: Columns) -> None:
+    """One image of each peer, and what it shows."""
+    with atomic(RESULT.parents[2] / "tests" / "lensing" / "images.npz") as temporary:
+        np.savez_compressed(
+            temporary,
+            psf=psf().numpy(),
+            pixel=PIXEL,
+            caustics=caustics_runner(p)(1)[0].numpy().astype(np.float32),
+            lenstronomy=lenstronomy_runner(p)()[0].astype(np.float32),
+            **{k: v.numpy() for k, v in p.items()},
+        )
 
 
 def main() -> None:
@@ -212,9 +240,7 @@ def main() -> None:
         "versions": {k: metadata.version(k) for k in ("torch", "caustics", "lenstronomy")},
         "largest difference over the peak": agreement(),
         "images per core-second": {k: round(v) for k, v in rates.items()},
-        "times caustics": round(rates["deepfield"] / rates["caustics"], 2),
-        "times lenstronomy": round(rates["deepfield"] / rates["lenstronomy"], 2),
-        "times lenstronomy, no margin": round(rates["deepfield, no margin"] / rates["lenstronomy"], 2),
+        **{f"times {peer}": {k: round(rates[k] / rates[peer], 2) for k in OURS} for peer in PEERS},
         "machine": machine(),
     }
     text = json.dumps(result, indent=1)
@@ -222,6 +248,7 @@ def main() -> None:
     if arguments.write:
         with atomic(RESULT) as temporary:
             temporary.write_text(text + "\n")
+        keep(draw(1))
 
 
 if __name__ == "__main__":

@@ -91,5 +91,6 @@ class Sersic:
         major, minor = cos * x + sin * y, (cos / q) * y - (sin / q) * x
         # Not quite the centre, where n above 1 has an infinite slope.
         radius2 = torch.addcmul(torch.addcmul(x.new_tensor(1e-12), major, major), minor, minor)
-        central = flux / q * ga.sersic(torch.zeros_like(r_e), n, r_e)
-        return central * torch.exp(-ga.sersic_b(n) * torch.exp(torch.log(radius2) * (0.5 / n)))
+        b = ga.sersic_b(n)
+        central = flux / q * ga.sersic(r_e, n, r_e) * torch.exp(b)
+        return central * torch.exp(-b * torch.exp(torch.log(radius2) * (0.5 / n)))
