@@ -6,11 +6,12 @@ Each code in a process of its own, on one thread, one after the other in one run
 64 pixels, an isothermal ellipsoid with external shear, a Sersic lens and a Sersic source, every lens with
 parameters of its own, the same PSF (21 x 21, elliptical, so that it does not separate), Gaussian noise of sky and
 photons. One point in a pixel, as the peers do by default. Where light of a margin is scattered into the image
-(caustics always, deepfield by default) 84 x 84 pixels are painted; lenstronomy paints none, and deepfield is shown
-without it too. caustics runs with torch.vmap; it and deepfield are shown at the best of four batch sizes.
-Compiling is not timed. "memory kept" is caustics with the memory setting that deepfield makes for itself
-(deepfield.lensing._values.keep_memory). Sersic radii are converted, as the codes have different b_n and axes, and
-noiseless images are compared; one of each code is kept for the tests in tests/lensing/images.npz.
+(caustics always, deepfield by default) 84 x 84 pixels are painted; lenstronomy
+paints none, and deepfield is shown without it too. caustics runs with torch.vmap; it and deepfield are shown at
+the best of four batch sizes. Compiling is not timed. "memory kept" is caustics with the memory setting that
+deepfield makes for itself (deepfield.lensing._values.keep_memory). Sersic radii are converted, as the codes have
+different b_n and axes, and noiseless images are compared; one of each code is kept for the tests in
+tests/lensing/images.npz.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from deepfield.core.files import atomic
 from deepfield.core.report import machine
 from deepfield.lensing import Lens, Sersic, sheet, sie
 from deepfield.lensing._values import keep_memory
-from deepfield.lensing.simulate import observe, render
+from deepfield.lensing.simulate import Noise, render
 from deepfield.physics.galaxies import sersic_b
 
 RESULT = Path(__file__).parent / "results" / "lensing_speed.json"
@@ -51,6 +52,7 @@ OURS = ("deepfield", "deepfield, compiled", "deepfield, no margin", "deepfield, 
 PEERS = ("caustics", "caustics, memory kept", "lenstronomy")
 BATCHES = (4, 32, 128, 512)  # each code at its best
 CODES = (*OURS, *PEERS)
+NOISE = Noise(SKY, GAIN)
 Columns = dict[str, Tensor]
 
 
@@ -82,10 +84,10 @@ def by_deepfield(p: Columns, margin: int | None, *, noise: bool, compiled: bool 
     )
     source, light = (Sersic(**{k: p[f"{name}_{k}"] for k in LIGHT}) for name in ("source", "lens"))
     with torch.no_grad():
-        image = render(
-            lens, [source], [light], size=SIZE, pixel=PIXEL, psf=psf(), margin=margin, compiled=compiled
-        )
-        return observe(image, sky=SKY, gain=GAIN, seed=0) if noise else image
+        return render(
+            lens, [source], [light], size=SIZE, pixel=PIXEL, psf=psf(), margin=margin, compiled=compiled,
+            noise=NOISE if noise else None,
+        )  # fmt: skip
 
 
 def in_batches(p: Columns, batch: int, margin: int | None, compiled: bool) -> None:
@@ -192,7 +194,7 @@ def measure(what: str, n: int) -> float:
         keep_memory()
     run_caustics = caustics_runner(p)
     return max(
-        rate(lambda: observe(run_caustics(batch), sky=SKY, gain=GAIN, seed=0), n)  # noqa: B023
+        rate(lambda: NOISE(run_caustics(batch)), n)  # noqa: B023
         for batch in BATCHES
     )
 

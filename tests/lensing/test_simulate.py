@@ -7,7 +7,7 @@ import torch
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.lensing import Lens, Sersic, images, sheet, sie
-from deepfield.lensing.simulate import observe, pixel_grid, render
+from deepfield.lensing.simulate import Noise, pixel_grid, render
 
 LIGHT = ("flux", "r_e", "n", "q", "phi", "x", "y")
 F64 = torch.zeros(0, dtype=torch.float64)
@@ -110,13 +110,20 @@ def test_compiled_images_are_the_same():
 def test_noise():
     image = torch.zeros(40, 50, 50)
     image[20:] = 100.0
-    noisy = observe(image, sky=2.0, gain=5.0, seed=3)
+    noisy = Noise(2.0, 5.0, seed=3)(image)
     dark, bright = (noisy - image)[:20], (noisy - image)[20:]
     assert float(dark.std()) == pytest.approx(2.0, rel=0.02) and abs(float(dark.mean())) < 0.05
     assert float(bright.std()) == pytest.approx(math.sqrt(4 + 100 / 5), rel=0.02)
-    assert torch.equal(noisy, observe(image, sky=2.0, gain=5.0, seed=3))
-    assert not torch.equal(noisy, observe(image, sky=2.0, gain=5.0, seed=4))
-    assert not bool((image < 0).any())  # what is given stays
+    assert torch.equal(noisy, Noise(2.0, 5.0, seed=3)(image))
+    assert not torch.equal(noisy, Noise(2.0, 5.0, seed=4)(image))
+    assert float(image.max()) == 100.0 and float(image.min()) == 0.0  # what is given stays
+    lens, source, light = scene(35)
+    clean = render(lens, [source], [light], pixel=0.1, size=16)
+    noise = Noise(0.1, seed=1)
+    assert torch.equal(render(lens, [source], [light], pixel=0.1, size=16, noise=noise), noise(clean))
+    for bad in ({"sky": -1.0}, {"sky": math.nan}, {"sky": 1.0, "gain": 0.0}):
+        with pytest.raises(DeepfieldError, match="sky is finite and not negative and gain positive"):
+            Noise(**bad)
 
 
 @pytest.mark.parametrize(

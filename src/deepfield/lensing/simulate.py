@@ -94,9 +94,10 @@ def render(
     margin: int | None = None,
     supersample: int = 1,
     compiled: bool = False,
+    noise: Noise | None = None,
     like: Tensor | None = None,
 ) -> Tensor:
-    """Noiseless images of a batch of lenses.
+    """Images of a batch of lenses.
 
     Parameters
     ----------
@@ -118,6 +119,8 @@ def render(
     compiled : bool
         Let ``torch.compile`` make one loop of the arithmetic: twice as fast after some ten seconds for each new
         kind of scene, size and precision. Needs a C++ compiler.
+    noise : Noise, optional
+        Of the sky and of photons; none by default.
     like : Tensor, optional
         Its precision and device are those of the images; float32 on the processor by default.
 
@@ -149,19 +152,20 @@ def render(
     blur = None if psf is None else _Blur(psf.to(like), size, margin, flux=pixel**2)
     scene = _Scene(lens, tuple(source), tuple(lens_light)).to(like)
     x, y = pixel_grid(size + 2 * (blur.margin if blur else 0), pixel, like=like)
-    flat = x.reshape(1, -1), y.reshape(1, -1)
+    points = x.reshape(1, -1), y.reshape(1, -1)
     paint = _compiled() if compiled else _Scene.brightness
+    generator = noise.generator(like.device) if noise else None
     parts = []
     for start in range(0, scene.batch, _CHUNK):
         count = min(_CHUNK, scene.batch - start)
-        whole = compiled and scene.batch >= _CHUNK  # what is compiled is so for one number of images
-        rows = torch.arange(start, start + (_CHUNK if whole else count), device=x.device)
-        part = scene[rows.clamp_max(scene.batch - 1)]
-        image = paint(part, *flat).expand(len(rows), -1)[:count].view(count, *x.shape[1:])
+        part = scene[start : start + count]
+        if compiled and count < _CHUNK < scene.batch:  # what is compiled is so for one number of images
+            part = scene[scene.batch - _CHUNK :]
+        image = paint(part, *points)[-count:].expand(count, -1).view(count, *x.shape[1:])
         if supersample > 1:
-            part = part[rows[:count] - start]
-            image = _finer(part, x, y, image, pixel, supersample)
-        parts.append(blur(image) if blur else image * pixel**2)
+            image = _finer(scene[start : start + count], x, y, image, pixel, supersample)
+        image = blur(image) if blur else image * pixel**2
+        parts.append(noise.added(image, generator) if noise and generator else image)
     return torch.cat(parts)
 
 
@@ -209,12 +213,12 @@ class _Blur:
         return torch.fft.irfft(columns[:, inside], n=self.side, dim=2)[..., inside]  # of the rows that are kept
 
 
-def observe(image: Tensor, *, sky: float, gain: float = math.inf, seed: int) -> Tensor:
-    """Add the noise of the sky and of the light's own photons, in the Gaussian limit.
+@dataclass(frozen=True)
+class Noise:
+    """Noise of the sky and of the light's own photons, in the Gaussian limit.
 
     Parameters
     ----------
-    image : Tensor (n, S, S)
     sky : float
         Standard deviation of the background in a pixel, in units of flux; read noise counts with it.
     gain : float
@@ -224,14 +228,32 @@ def observe(image: Tensor, *, sky: float, gain: float = math.inf, seed: int) -> 
 
     Examples
     --------
-    >>> noisy = observe(torch.zeros(2, 50, 50), sky=0.1, seed=0)
+    >>> noisy = Noise(sky=0.1, seed=0)(torch.zeros(2, 50, 50))
     >>> abs(float(noisy.std()) - 0.1) < 0.005
     True
     """
-    generator = torch.Generator(image.device).manual_seed(seed)
-    parts = []
-    for part in image.split(_CHUNK):
-        draw = torch.randn(part.shape, generator=generator, dtype=image.dtype, device=image.device)
-        variance = part.detach().clamp_min(0).mul_(1 / gain).add_(sky**2)
-        parts.append(torch.addcmul(part, draw, variance.sqrt_()))
-    return torch.cat(parts)
+
+    sky: float
+    gain: float = math.inf
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sky) and self.sky >= 0 and self.gain > 0):
+            raise DeepfieldError(
+                f"sky is finite and not negative and gain positive, got sky {self.sky} and gain {self.gain}"
+            )
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Images (n, S, S) with noise."""
+        generator = self.generator(image.device)
+        return torch.cat([self.added(part, generator) for part in image.split(_CHUNK)])
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """What draws this noise from its beginning."""
+        return torch.Generator(device).manual_seed(self.seed)
+
+    def added(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Some images with noise, the next of a sequence."""
+        draw = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
+        variance = image.detach().clamp_min(0).mul_(1 / self.gain).add_(self.sky**2)
+        return torch.addcmul(image, draw, variance.sqrt_())
