@@ -1,4 +1,5 @@
-"""Strong lensing: is it a strong lens, and which? So far its physics: deflectors, images, caustics, lens systems.
+"""Strong lensing: is it a strong lens, and which? So far its physics: deflectors, images, caustics,
+lens systems.
 
 Conventions, here and nowhere else: angles are arcsec, x to the right and y up; position angles ``phi`` are radians
 from the x axis anticlockwise to the major axis (tables: degrees); ``q`` is minor over major; the Einstein radius
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from deepfield.lensing.light import Sersic
     from deepfield.lensing.planes import Planes
+    from deepfield.lensing.simulate import Noise, render
     from deepfield.lensing.solver import Images, images
 
 _HOMES = {
@@ -52,6 +54,7 @@ _HOMES = {
     ),
     "light": ("Sersic",),
     "planes": ("Planes",),
+    "simulate": ("Noise", "render"),
     "solver": ("Images", "images"),
 }
 
@@ -60,6 +63,7 @@ __all__ = [
     "Deflector",
     "Images",
     "Lens",
+    "Noise",
     "Planes",
     "Sersic",
     "System",
@@ -70,6 +74,7 @@ __all__ = [
     "point_mass",
     "point_mass_images",
     "read_coolest",
+    "render",
     "shear",
     "sheet",
     "sie",
@@ -77,4 +82,4 @@ __all__ = [
     "write_coolest",
 ]
 
-lazy(__name__, _HOMES, saved_model="")
+lazy(__name__, _HOMES, saved_model="")  # there is none yet
