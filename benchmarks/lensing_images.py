@@ -6,9 +6,8 @@
 Every source has an isothermal lens of its own (q from 0.2 to 1 - 3e-6; shear and convergence up to 0.2, along the
 lens's axis in a quarter, none in a third) and lies anywhere: on axes of symmetry, in the very centre, in the tiny
 astroids of nearly round lenses. The truth is the number of zeros of a function on a circle
-(tests/lensing/truth.py). With --peer the first few hundred go through lenstronomy's image_position_from_source
-too, with a search window that holds all images and steps of 0.05, for those of q below 0.99; its counts leave the
-image of q at the centre.
+(tests/lensing/truth.py). With --peer some hundred of them, of q below 0.99, go through lenstronomy's
+image_position_from_source too (steps of 0.05 in a window that holds all images).
 """
 
 from __future__ import annotations
