@@ -1,0 +1,85 @@
+"""Strong lensing: is it a strong lens, and which? So far its physics: deflectors, images, caustics,
+lens systems.
+
+Conventions, here and nowhere else: angles are arcsec, x to the right and y up; position angles ``phi`` are radians
+from the x axis anticlockwise to the major axis (tables: degrees); ``q`` is minor over major; the Einstein radius
+of an ellipse is sqrt(major * minor) of the ellipse within which the mean kappa is one, as in lenstronomy, caustics
+and COOLEST; the half-light radius of a Sersic profile is along its major axis, as in caustics, where lenstronomy
+and COOLEST have sqrt(major * minor), smaller by sqrt(q); ``slope`` is that of the density in three dimensions, 2
+for an isothermal lens; shear stretches images along its angle; a source is at beta = theta - alpha(theta).
+
+The names load when they are first touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepfield.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from deepfield.lensing.coolest import System, read_coolest, write_coolest
+    from deepfield.lensing.curves import Curves, curves
+    from deepfield.lensing.lens import (
+        Deflector,
+        Lens,
+        epl,
+        nfw,
+        point_mass,
+        point_mass_images,
+        shear,
+        sheet,
+        sie,
+        sis,
+    )
+    from deepfield.lensing.light import Sersic
+    from deepfield.lensing.planes import Planes
+    from deepfield.lensing.simulate import Noise, render
+    from deepfield.lensing.solver import Images, images
+
+_HOMES = {
+    "coolest": ("System", "read_coolest", "write_coolest"),
+    "curves": ("Curves", "curves"),
+    "lens": (
+        "Deflector",
+        "Lens",
+        "epl",
+        "nfw",
+        "point_mass",
+        "point_mass_images",
+        "shear",
+        "sheet",
+        "sie",
+        "sis",
+    ),
+    "light": ("Sersic",),
+    "planes": ("Planes",),
+    "simulate": ("Noise", "render"),
+    "solver": ("Images", "images"),
+}
+
+__all__ = [
+    "Curves",
+    "Deflector",
+    "Images",
+    "Lens",
+    "Noise",
+    "Planes",
+    "Sersic",
+    "System",
+    "curves",
+    "epl",
+    "images",
+    "nfw",
+    "point_mass",
+    "point_mass_images",
+    "read_coolest",
+    "render",
+    "shear",
+    "sheet",
+    "sie",
+    "sis",
+    "write_coolest",
+]
+
+lazy(__name__, _HOMES, saved_model="")  # there is none yet
