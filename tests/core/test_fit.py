@@ -88,6 +88,16 @@ def test_patience_stops_a_fit_that_gets_worse():
         assert float(model.loss(x, -5 * y)) == pytest.approx(min(history.validation), rel=1e-5)
 
 
+def test_within_the_tolerance_the_last_epoch_is_kept_and_nothing_stops():
+    x, y = toy(500, 3)
+    config = FitConfig(epochs=12, learning_rate=3e-2, patience=3, tolerance=1e6)
+    model, history = learn(config, held=[(x, -5 * y)], train=batches(n=500))
+    assert len(history.validation) == 12 and history.best_epoch == 11
+    assert history.validation[-1] > min(history.validation), "the best was another one"
+    with torch.no_grad():
+        assert float(model.loss(x, -5 * y)) == pytest.approx(history.validation[-1], rel=1e-5)
+
+
 def test_fits_repeat_themselves_whatever_the_global_seed():
     torch.manual_seed(1)
     first, h1 = learn(model=build(dropout=0.3))
