@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export DEEPFIELD_DATA ?= $(realpath ../shared/data)
 
-.PHONY: run test bare lint docs bench clean
+.PHONY: run test bare lint docs bench bench-morphology clean
 run: $(VENV)/.installed
 	$(PY) -m deepfield.cli run photoz --out report
 	@echo "open report/index.html"
@@ -50,6 +50,20 @@ bench: $(VENV)/.installed-test $(foreach d,$(BENCH_DATA),$(foreach s,$(BENCH_SEE
 	$(PY) benchmarks/photoz_speed.py --peers $(BENCH_WORK) --rows $(BENCH_ROWS)
 	$(PY) benchmarks/photoz_below_zero.py
 	$(PY) benchmarks/photoz_page.py
+
+# Galaxy morphology: about two hours on two cores. Runs whose results are there are not done again: delete
+# benchmarks/results/morphology_*.json first. The speed of escnn needs an environment of its own (see the script).
+FAIR := "validation": 0.06, "calibration": 0.06
+bench-morphology: $(VENV)/.installed-test
+	$(PY) benchmarks/morphology.py galaxies --groups c8 p4m --seeds 0 1 2 --settings '{$(FAIR), "epochs": 50}'
+	$(PY) benchmarks/morphology.py galaxies --groups none --seeds 0 1 2 --settings '{$(FAIR), "epochs": 72}'
+	$(PY) benchmarks/morphology.py chirality
+	$(PY) benchmarks/morphology.py radio --groups none p4 p4m d8 --seeds 0 1 2 --seconds 25 --crop 96 --pixels 48
+	$(PY) benchmarks/morphology.py votes --seeds 0 1 2 --seconds 150
+	$(PY) benchmarks/morphology.py active --seeds 0 1 2 3 4
+	$(PY) benchmarks/morphology_simulate.py
+	$(PY) benchmarks/morphology_speed.py
+	$(PY) benchmarks/morphology_page.py
 
 # Each seed is tuned on its own validation rows. A peer that fails is named in the results, and the others go on.
 $(BENCH_WORK)/%/.done: | $(PEERS)/.installed

@@ -312,7 +312,7 @@ def part_active(options: argparse.Namespace) -> None:
                     gain = morphology.rank(model, pool[left])["information"] if way != "random" else None
                     order = rng.permutation(len(left)) if gain is None else np.argsort(-gain)
                     known = np.concatenate([known, left[order[: following - size]]])
-            keep("active", f"{way} {seed}", {"curve": curve, "config": asdict(config)})
+            keep("active", f"{way} {seed}", {"curve": curve, "pool": len(pool), "config": asdict(config)})
 
 
 def main() -> None:

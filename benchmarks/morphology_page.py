@@ -83,16 +83,27 @@ def invariance() -> str:
     return table(head, rows)
 
 
-def folded(part: str, *extra: str) -> str:
-    """Scores of each group over folds or splits."""
-    head = ["net", "CPU s", "error, %", "log-loss", "ECE", *extra]
+def folded(part: str) -> str:
+    """Scores of each group over random splits."""
+    head = ["net", "CPU s", "error, %", "log-loss", "ECE"]
     rows = []
     for group, runs in by_group(part).items():
-        more = [spread([100 * r[name] for r in runs], 1) for name in extra]
         rows.append([NAMES[group], spread([r["seconds"] for r in runs], 0),
                      spread([100 * (1 - r["accuracy"]) for r in runs], 1), spread([r["log_loss"] for r in runs]),
-                     spread([r["calibration_error"] for r in runs]), *more])  # fmt: skip
+                     spread([r["calibration_error"] for r in runs])])  # fmt: skip
     return table(head, rows)
+
+
+def chirality() -> str:
+    """Each way of training over the folds."""
+    runs = [run for run in results("chirality")["runs"].values() if run["group"] == "c8"]
+    rows = []
+    for way in ("simulated alone", "real alone", "simulated, then real"):
+        parts = [run[way] for run in runs]
+        rows.append([way, spread([100 * p["accuracy"] for p in parts], 1), spread([p["log_loss"] for p in parts]),
+                     spread([p["calibration_error"] for p in parts]),
+                     spread([100 * p["mirror exchanges"] for p in parts], 1)])  # fmt: skip
+    return table(["c8 trained on", "accuracy, %", "log-loss", "ECE", "exchanged, %"], rows)
 
 
 def votes() -> str:
@@ -160,7 +171,9 @@ def main() -> None:
     fields = {name: function() for name, function in
               {"galaxies": galaxies, "invariance": invariance, "votes": votes, "active": active,
                "speed": speed}.items()}  # fmt: skip
-    fields |= {"chirality": folded("chirality", "mirror exchanges"), "radio": folded("radio"), "machine": cores}
+    pool = next(iter(results("active")["runs"].values()))["pool"]
+    fields |= {"pool": f"{pool:,}"}
+    fields |= {"chirality": chirality(), "radio": folded("radio"), "machine": cores}
     text = (ROOT / "morphology_page.md").read_text()
     for name, value in fields.items():
         text = text.replace("{{" + name + "}}", value.strip())
