@@ -55,12 +55,12 @@ bench: $(VENV)/.installed-test $(foreach d,$(BENCH_DATA),$(foreach s,$(BENCH_SEE
 # benchmarks/results/morphology_*.json first. The speed of escnn needs an environment of its own (see the script).
 FAIR := "validation": 0.06, "calibration": 0.06
 bench-morphology: $(VENV)/.installed-test
-	$(PY) benchmarks/morphology.py galaxies --groups c8 p4m --seeds 0 1 2 --settings '{$(FAIR), "epochs": 50}'
+	$(PY) benchmarks/morphology.py galaxies --groups c8 --seeds 0 1 2 --settings '{$(FAIR), "epochs": 50}'
 	$(PY) benchmarks/morphology.py galaxies --groups none --seeds 0 1 2 --settings '{$(FAIR), "epochs": 72}'
-	$(PY) benchmarks/morphology.py chirality
-	$(PY) benchmarks/morphology.py radio --groups none p4 p4m d8 --seeds 0 1 2 --seconds 25 --crop 96 --pixels 48
-	$(PY) benchmarks/morphology.py votes --seeds 0 1 2 --seconds 150
-	$(PY) benchmarks/morphology.py active --seeds 0 1 2 3 4
+	$(PY) benchmarks/morphology.py chirality --settings '{"epochs": 40}'
+	$(PY) benchmarks/morphology.py radio --groups c8 none p4m d8 p4 --seeds 0 1 2 --seconds 20 --crop 96 --pixels 48
+	$(PY) benchmarks/morphology.py votes --seeds 0 1 2 --seconds 100
+	$(PY) benchmarks/morphology.py active --seeds 0 1 2 3 4 --sizes 200,400,600,900,1200 --steps 300
 	$(PY) benchmarks/morphology_simulate.py
 	$(PY) benchmarks/morphology_speed.py
 	$(PY) benchmarks/morphology_page.py
