@@ -212,9 +212,8 @@ def simulated_spirals(config: MorphologyConfig, options: argparse.Namespace) -> 
     armed = np.flatnonzero(np.asarray(drawn.table["kind"]) == "spiral")
     table = drawn.table[armed]
     table["label_name"] = np.where(np.asarray(table["winding"]) > 0, *SENSES)
-    return morphology.train(
-        morphology.read(picture(drawn.images[armed]).numpy(), catalog=table), config, progress=False
-    )
+    images = morphology.read(picture(drawn.images[armed]).numpy(), catalog=table)
+    return morphology.train(images, replace(config, epochs=20), progress=False)
 
 
 def picture(flux: torch.Tensor) -> torch.Tensor:
