@@ -40,11 +40,16 @@ def by_group(part: str) -> dict[str, list[dict[str, Any]]]:
     return {group: found[group] for group in NAMES if group in found}
 
 
-def versus(ours: list[dict[str, Any]], plain: list[dict[str, Any]], metric: str) -> str:
-    """Mean difference over seeds that both have, with the error of that mean."""
-    pairs = {run["seed"]: run for run in plain}
-    d = np.array([run[metric] - pairs[run["seed"]][metric] for run in ours if run["seed"] in pairs])
-    return f"{d.mean():+.3f} ± {d.std(ddof=1) / np.sqrt(len(d)):.3f}" if len(d) > 1 else f"{d.mean():+.3f}"
+def compared() -> str:
+    """The differences of means over seeds, with their paired bootstrap errors over galaxies."""
+    lines = []
+    for key, run in sorted(results("compare")["runs"].items()):
+        parts = [f"{name} {run[m]['value']:+.3f} ± {run[m]['error']:.3f}" for m, name in list(SCORES.items())[:3]]
+        told = key.replace("less none, eightfold", "less plain, asked eight times").replace(
+            "less none", "less plain"
+        )
+        lines.append(f"- {told}: " + ", ".join(parts))
+    return "\n".join(lines) + "\n"
 
 
 def galaxies() -> str:
@@ -60,13 +65,7 @@ def galaxies() -> str:
             eightfold = (spread([r[m] for r in averaged]) for m in SCORES)
             rows.append(["the same, asked eight times", "", "", "", *eightfold])
     text = table(["net", "weights", "CPU s", "epochs", *SCORES.values()], rows)
-    plain = found.get("none", [])
-    lines = [
-        f"- {NAMES[group]} less plain: " + ", ".join(f"{name} {versus(runs, plain, m)}" for m, name in
-                                                     list(SCORES.items())[:3])
-        for group, runs in found.items() if group != "none" and plain
-    ]  # fmt: skip
-    return f"Tested on {tested}.\n\n{text}\n" + "\n".join(lines) + "\n"
+    return f"Tested on {tested}.\n\n{text}\n{compared()}"
 
 
 def invariance() -> str:
@@ -75,11 +74,12 @@ def invariance() -> str:
         rows.append([
             NAMES[group],
             f"{max(r['largest change of p'] for r in runs):.1e}",
+            f"{max(r['largest change of p, mirrored'] for r in runs):.1e}",
             spread([r["change of logit at 45"] for r in runs]),
             spread([100 * r["flips at 45"] for r in runs], 1),
         ])  # fmt: skip
-    head = ["net", "largest change of p, quarter turns and mirrors", "change of a logit at 45° over its spread",
-            "labels that flip at 45°, %"]  # fmt: skip
+    head = ["net", "largest change of p, quarter turns", "mirrored and turned",
+            "change of a logit at 45° over its spread", "labels that flip at 45°, %"]  # fmt: skip
     return table(head, rows)
 
 
@@ -118,30 +118,46 @@ def votes() -> str:
 
 
 def active() -> str:
-    """Both curves, and how many labels the asked ones need for what random labels reach."""
-    curves: dict[str, list[Any]] = defaultdict(list)
+    """Both curves, and how many labels the asked ones need for what random labels reach, seed by seed."""
+    curves: dict[str, dict[str, Any]] = defaultdict(dict)
     for key, run in results("active")["runs"].items():
-        curves[key.split()[0]].append(run["curve"])
-    labels = [point["labels"] for point in curves["random"][0]]
+        way, seed = key.split()
+        curves[way][seed] = run["curve"]
+    seeds = sorted(set(curves["random"]) & set(curves["information"]))
+    labels = [point["labels"] for point in curves["random"][seeds[0]]]
     rows, text = [], ""
     for metric, name in (("accuracy", "accuracy"), ("log_loss", "log-loss"), ("macro_f1", "macro F1")):
-        mean = {}
-        for way, runs in curves.items():
-            grid = np.array([[point["held out"][metric] for point in run] for run in runs])
-            mean[way] = grid.mean(0)
-            rows.append([f"{name}, {way}", *(spread(list(column)) for column in grid.T)])
         sign = -1 if metric == "log_loss" else 1
-        reached = np.flatnonzero(sign * mean["information"] >= sign * mean["random"][-1])
-        if len(reached) and reached[0] > 0:
-            k = reached[0]
-            ends = sign * mean["information"][[k - 1, k]]
-            part = (sign * mean["random"][-1] - ends[0]) / (ends[1] - ends[0])
-            needed = labels[k - 1] + part * (labels[k] - labels[k - 1])
-            share = needed / labels[-1]
-            text += f"- {name} of {labels[-1]} random labels: reached with {needed:.0f} ({share:.0%})\n"
-        else:
-            text += f"- {name} of {labels[-1]} random labels: not reached\n"
+        grid = {
+            way: np.array([[point["held out"][metric] for point in runs[s]] for s in seeds])
+            for way, runs in curves.items()
+        }
+        for way, values in grid.items():
+            rows.append([f"{name}, {way}", *(spread(list(column)) for column in values.T)])
+        reached = [share(sign * asked, sign * plain[-1], labels)
+                   for asked, plain in zip(grid["information"], grid["random"])]  # fmt: skip
+        mean = share(sign * grid["information"].mean(0), sign * grid["random"].mean(0)[-1], labels)
+        each = ", ".join(f"{r:.0%}" if r < np.inf else "not" for r in reached)
+        text += (
+            f"- {name} of {labels[-1]} random labels: by the mean curves with {told(mean)}; seed by seed {each}\n"
+        )
     return table(["labels", *map(str, labels)], rows) + "\n" + text
+
+
+def share(curve: np.ndarray, goal: float, labels: list[int]) -> float:
+    """Of the labels, how many a curve (interpolated) needs to reach a goal; inf if it does not."""
+    reached = np.flatnonzero(curve >= goal)
+    if not len(reached):
+        return float("inf")
+    k = reached[0]
+    if k == 0:
+        return labels[0] / labels[-1]
+    part = (goal - curve[k - 1]) / (curve[k] - curve[k - 1])
+    return float(labels[k - 1] + part * (labels[k] - labels[k - 1])) / labels[-1]
+
+
+def told(part: float) -> str:
+    return f"{part:.0%} of them" if part < np.inf else "more than as many"
 
 
 def speed() -> str:
@@ -154,9 +170,9 @@ def speed() -> str:
             continue
         rows.append([key, *(f"{ours[w]:.0f}" for w in ("train", "infer", "onnx")),
                      f"{peer['train']:.0f} / {peer['infer']:.0f}", f"{ours['train'] / peer['train']:.2f}",
-                     f"{ours['onnx'] / peer['infer']:.2f}"])  # fmt: skip
+                     f"{ours['infer'] / peer['infer']:.2f}"])  # fmt: skip
     head = ["escnn's net", "deepfield trains", "infers", "infers (ONNX)", "escnn trains / infers",
-            "training ratio", "inference ratio (ONNX)"]  # fmt: skip
+            "training ratio", "inference ratio (both torch)"]  # fmt: skip
     text = table(head, rows)
     plain = [[group, f"{r['products'] / 1e6:.1f}", f"{r['onnx']:.0f}", f"{r['onnx plain']:.0f}",
               f"{r['onnx plain'] / r['onnx']:.2f}"]

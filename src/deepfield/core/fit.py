@@ -83,6 +83,8 @@ class FitConfig:
                 raise ModelError(f"{name} must be positive and finite, got {getattr(self, name)}")
         if self.optimizer not in ("adamw", "soap"):
             raise ModelError(f"optimizer is 'adamw' or 'soap', not '{self.optimizer}'")
+        if not self.tolerance >= 0:
+            raise ModelError(f"tolerance is a difference of losses, 0 or more, got {self.tolerance}")
         if not 0 <= self.average < 1:
             raise ModelError(f"average is the decay of a moving average, 0 <= average < 1, got {self.average}")
 

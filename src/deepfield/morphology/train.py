@@ -242,7 +242,8 @@ def _learn(
     )
     before = {name: value.clone() for name, value in core.state_dict().items()}
     history["members"] = asdict(core_fit(core, batches, held_out, config=recipe, **watch("members")))
-    if base is not None and min(history["members"]["validation"]) > min(history["head"]["validation"]):
+    kept = {stage: told["validation"][told["best_epoch"]] for stage, told in history.items()}
+    if base is not None and kept["members"] > kept["head"]:
         core.load_state_dict(before)  # the thaw has made it worse
         history["members"]["best_epoch"] = -1
     return history
@@ -297,7 +298,8 @@ class _Last(nn.Module):
 def _recipe(config: MorphologyConfig, rows: int, held_out: int) -> FitConfig:
     """One cycle of about 4,000 steps, but 12 to 60 passes.
 
-    The loss of a galaxy varies by about one nat, the difference between two epochs by half of that.
+    The loss of a galaxy's class varies by about one nat, the difference between two epochs by half of that; votes
+    have larger losses, of which the best epoch tells more.
     """
     epochs = config.epochs or min(60, max(12, round(4000 * config.batch / rows)))
     steps = epochs * max(1, rows // config.batch)
@@ -307,7 +309,7 @@ def _recipe(config: MorphologyConfig, rows: int, held_out: int) -> FitConfig:
         weight_decay=config.weight_decay,
         average=min(0.998, max(0.9, 1 - 20 / steps)),  # over a twentieth of the training, some epochs at most
         patience=max(8, epochs // 3),
-        tolerance=0.5 / held_out**0.5,
+        tolerance=min(0.05, 0.5 / held_out**0.5),
         seed=config.seed,
     )
 
