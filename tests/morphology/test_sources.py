@@ -36,9 +36,9 @@ def encoded(seed=0, kind="PNG", **options):
     return file.getvalue()
 
 
-def fits_bytes(pixels):
+def fits_bytes(pixels, header=None):
     file = io.BytesIO()
-    fits.PrimaryHDU(pixels).writeto(file)
+    fits.PrimaryHDU(pixels, header).writeto(file)
     return file.getvalue()
 
 
@@ -51,7 +51,37 @@ def test_encoded_images_come_back_as_they_were():
     Image.fromarray(smooth).save(file, "JPEG", quality=95)
     assert np.abs(decode(file.getvalue())[0].astype(int) - smooth).max() < 6
     flux = np.random.default_rng(3).normal(size=(2, 9, 7)).astype(">f4")
-    assert np.array_equal(decode(fits_bytes(flux)), flux)
+    assert np.array_equal(decode(fits_bytes(flux)), flux[:, ::-1])
+
+
+def sky(scale, size=(16, 16), centre=(150.0, 2.0), names=("RA---TAN", "DEC--TAN")):
+    """A WCS with the given scales of columns and rows in arcsec."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.crpix, wcs.wcs.crval = ((size[1] + 1) / 2, (size[0] + 1) / 2), centre
+    wcs.wcs.cdelt, wcs.wcs.ctype = (scale[0] / 3600, scale[1] / 3600), names
+    return wcs
+
+
+def test_a_scene_is_the_same_as_a_picture_and_as_fits():
+    """Star positions on the sky decide where a pixel lies; the picture has north up and east to the left."""
+    stars = {(3.0, 5.0): 200, (-4.0, 1.0): 90, (0.0, -6.0): 50}  # arcsec to the east and north
+    shown = np.zeros((17, 17), np.uint8)
+    for (east, north), value in stars.items():
+        shown[8 - int(north), 8 - int(east)] = value
+    file = io.BytesIO()
+    Image.fromarray(shown).save(file, "PNG")
+    picture = decode(file.getvalue())
+    for scale in ((-1, 1), (1, 1), (-1, -1), (1, -1)):
+        wcs, pixels = sky(scale, (17, 17)), np.zeros((17, 17), np.float32)
+        for (east, north), value in stars.items():
+            place = 150 + east / 3600 / np.cos(np.radians(2)), 2 + north / 3600
+            column, row = np.rint(wcs.wcs_world2pix(*place, 0)).astype(int)
+            pixels[row, column] = value
+        found = decode(fits_bytes(pixels, wcs.to_header()))
+        turned = picture if scale[1] > 0 else np.rot90(picture, 2, (1, 2))  # turned it may be, mirrored not
+        assert np.array_equal(found, turned), scale
+    for header in (None, sky((1, 1), names=("", "")).to_header()):
+        assert np.array_equal(decode(fits_bytes(shown[::-1], header)), picture), "no sky: rows from the top"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +208,21 @@ def test_cutouts_are_where_the_sky_says(tmp_path):
         with pytest.raises(BrokenImage, match=said):
             source.load(row)
     assert np.array_equal(pickle.loads(pickle.dumps(source)).load(0), stamp)
+
+
+@pytest.mark.parametrize("scale", [(-1, 1), (1, 1)])
+def test_cutouts_have_north_up_and_east_left(tmp_path, scale):
+    wcs, pixels = sky(scale, (40, 40)), np.zeros((40, 40), np.float32)
+    for value, east, north in ((1, 3, 0), (2, 0, 3)):
+        x, y = wcs.wcs_world2pix(150 + east / 3600, 2 + north / 3600, 0)
+        pixels[round(float(y)), round(float(x))] = value
+    fits.writeto(tmp_path / "m.fits", pixels, wcs.to_header())
+    stamp = Mosaic([[str(tmp_path / "m.fits")]], [150.0], [2.0], 11).load(0)[0]
+    (east,), (north,) = np.argwhere(stamp == 1), np.argwhere(stamp == 2)
+    assert east[1] < 5 and north[0] < 5
+    whole = decode((tmp_path / "m.fits").read_bytes())[0]
+    top, left = np.argwhere(whole == 2)[0] - north
+    assert np.array_equal(whole[top : top + 11, left : left + 11], stamp), "as the whole file is read"
 
 
 def test_tiles_and_mosaics_without_coordinates(tmp_path):

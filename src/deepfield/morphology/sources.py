@@ -2,6 +2,9 @@
 
 A source has a length and ``load(row)``, which gives the raw pixels (B, H, W) or raises :class:`BrokenImage` with
 the reason in words. It is opened where it is used, so that it can be sent to another process.
+
+Rows run from the top down, as in a picture. FITS counts them from the bottom, so that its rows are turned round;
+and where a WCS says that an image shows the mirrored sky, its columns too, so that handedness is that of the sky.
 """
 
 from __future__ import annotations
@@ -110,12 +113,33 @@ def _decode_fits(file: Any) -> NDArray[Any]:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(file, memmap=False) as hdus:
-                pixels = next((h.data for h in hdus if h.is_image and h.data is not None), None)
+                hdu = next((h for h in hdus if h.is_image and h.data is not None), None)
+                pixels = None if hdu is None else hdu.data
+                mirrored = hdu is not None and _mirrored(hdu.header)
     except Exception as error:
         raise BrokenImage(f"not a FITS image, or cut off ({_line(error)})") from None
     if pixels is None:
         raise BrokenImage("the FITS file has no image")
-    return channels_first(np.asarray(pixels, dtype=pixels.dtype.newbyteorder("=")))
+    return _upright(channels_first(np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))), mirrored)
+
+
+def _upright(pixels: NDArray[Any], mirrored: bool) -> NDArray[Any]:
+    """FITS pixels (B, H, W) as a picture shows them: the first row at the top, handedness as on the sky."""
+    return pixels[:, ::-1, ::-1] if mirrored else pixels[:, ::-1]
+
+
+def _mirrored(header: Any) -> bool:
+    """Whether the WCS of a header, or a WCS, has east to the right where north is up (positive determinant)."""
+    from astropy.wcs import WCS
+
+    try:
+        wcs = header if isinstance(header, WCS) else WCS(header)
+    except Exception:  # a header that astropy cannot make sense of says nothing of the sky
+        return False
+    if not wcs.has_celestial:
+        return False
+    matrix = wcs.pixel_scale_matrix[[wcs.wcs.lng, wcs.wcs.lat], :2]
+    return bool(np.linalg.det(matrix) > 0)
 
 
 def _line(error: BaseException) -> str:
@@ -328,13 +352,14 @@ class Mosaic(Source):
             for data, wcs in tiles:
                 place = tuple(float(v) for v in wcs.world_to_pixel_values(self.ra[row], self.dec[row]))
                 try:
-                    planes.append(Cutout2D(data, place, self.size, mode="strict", copy=True).data)
-                    break
+                    found = Cutout2D(data, place, self.size, mode="strict", copy=True).data[None]
                 except (NoOverlapError, PartialOverlapError, ValueError):
                     continue
+                planes.append(_upright(found.astype(found.dtype.newbyteorder("=")), _mirrored(wcs)))
+                break
             else:
                 raise BrokenImage("the cutout lies outside the mosaic, or over its edge")
-        return np.stack([p.astype(p.dtype.newbyteorder("=")) for p in planes])
+        return np.concatenate(planes)
 
 
 def _tile(path: str) -> tuple[Any, Any] | None:
@@ -350,7 +375,7 @@ def _tile(path: str) -> tuple[Any, Any] | None:
             if hdu is None:
                 raise TableError(f"'{path}' has no image of two dimensions")
             wcs = WCS(hdu.header)
-            return (hdu.data, wcs.celestial) if wcs.has_celestial else None
+            return (hdu.data, wcs if wcs.naxis == 2 else wcs.celestial) if wcs.has_celestial else None
     except TableError:
         raise
     except Exception as error:
