@@ -1,3 +1,4 @@
+import gzip
 import io
 import pickle
 
@@ -93,11 +94,25 @@ def test_a_scene_is_the_same_as_a_picture_and_as_fits():
         (encoded(0, "PNG", size=64)[:700], "cut off"),
         (fits_bytes(np.zeros((40, 40)))[:4000], "FITS"),
         (fits_bytes(None), "the FITS file has no image"),
+        (gzip.compress(fits_bytes(np.zeros((40, 40))))[:60], "not a gzip file, or cut off"),
+        (b"\x1f\x8b no archive", "not a gzip file, or cut off"),
+        (gzip.compress(b"not an image"), "not an image, or cut off"),
     ],
 )
 def test_broken_bytes_are_told(data, said):
-    with pytest.raises(BrokenImage, match=said):
+    with pytest.raises(BrokenImage, match=said) as error:
         decode(data)
+    assert "0x" not in str(error.value), "an address differs from run to run"
+
+
+def test_a_gzipped_fits_file_is_read_and_one_of_absurd_size_is_not(tmp_path, monkeypatch):
+    flux = np.random.default_rng(3).normal(size=(9, 7)).astype(np.float32)
+    fits.writeto(tmp_path / "a.fits.gz", flux)
+    assert (tmp_path / "a.fits.gz").read_bytes().startswith(b"\x1f\x8b")
+    assert np.array_equal(Files([[tmp_path / "a.fits.gz"]]).load(0)[0], flux[::-1])
+    monkeypatch.setattr(sources, "_MOST_BYTES", 1000)
+    with pytest.raises(BrokenImage, match="unpacked it has more than 1000 bytes"):
+        decode((tmp_path / "a.fits.gz").read_bytes())
 
 
 def test_a_picture_of_absurd_size_is_not_decoded(monkeypatch):

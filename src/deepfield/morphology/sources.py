@@ -9,11 +9,14 @@ and where a WCS says that an image shows the mirrored sky, its columns too, so t
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import os
+import re
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +30,7 @@ from deepfield.core.optional import require
 
 _MOST_BANDS = 16
 _MOST_PIXELS = 2**26  # a small file may claim to be a huge picture
+_MOST_BYTES = 2**29  # and a small archive a huge file
 _GROUPS_KEPT = 4
 _IN_MEMORY = 2**29  # bytes of encoded images that are read at once
 
@@ -54,7 +58,7 @@ class Source:
 
 
 def decode(data: bytes) -> NDArray[Any]:
-    """Pixels (B, H, W) of an encoded image: JPEG, PNG and what else Pillow reads, or FITS.
+    """Pixels (B, H, W) of an encoded image: JPEG, PNG and what else Pillow reads, or FITS; also gzipped.
 
     Raises
     ------
@@ -71,6 +75,8 @@ def decode(data: bytes) -> NDArray[Any]:
     """
     if not data:
         raise BrokenImage("there are no bytes")
+    if data.startswith(b"\x1f\x8b"):
+        data = _unzipped(data)
     if data.startswith(b"SIMPLE  ="):
         return _decode_fits(io.BytesIO(data))
     pillow = require("PIL.Image", extra="morphology")
@@ -85,6 +91,17 @@ def decode(data: bytes) -> NDArray[Any]:
     except Exception as error:
         raise BrokenImage(f"not an image, or cut off ({_line(error)})") from None
     return channels_first(pixels)
+
+
+def _unzipped(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            found = file.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BrokenImage(f"not a gzip file, or cut off ({_line(error)})") from None
+    if len(found) > _MOST_BYTES:
+        raise BrokenImage(f"unpacked it has more than {_MOST_BYTES} bytes, which is no cutout")
+    return found
 
 
 def channels_first(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -143,7 +160,9 @@ def _mirrored(header: Any) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The first line of a message, without addresses of objects, so that the same fault reads the same."""
+    lines = [line.strip() for line in re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", str(error)).splitlines()]
+    lines = [line for line in lines if line]
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
