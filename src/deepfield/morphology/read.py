@@ -15,7 +15,8 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files, registry
 from deepfield.morphology.images import Frame, Images
-from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, Mosaic, ParquetColumn, Source
+from deepfield.morphology.mosaics import Mosaic
+from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, ParquetColumn, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".tif", ".tiff")
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
@@ -117,7 +118,7 @@ def cutouts(
     mosaics
         For each band, from blue to red, a FITS file or a list of them (tiles).
     catalog
-        A table, or the file of one, with positions in degrees (ICRS).
+        A table, or the file of one, with positions in degrees (ICRS, whatever the coordinates of the mosaics).
     size
         Pixels on a side, of the mosaic. Bands should share one pixel grid: each is cut on its own, to the pixel.
     ra, dec
