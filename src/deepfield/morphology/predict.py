@@ -65,7 +65,7 @@ def predict(model: MorphologyModel, images: Images, *, average: bool = False) ->
     Raises
     ------
     DeepfieldError
-        If the images have other bands or another size.
+        If the images have another number of bands or another size, or are bytes where the model takes fluxes.
     """
     prediction = answer(model, *serve(model, images, lambda x: model.features(x, average=average)))
     counts = Counts()
@@ -106,7 +106,7 @@ def serve(
 
 
 def check(model: MorphologyModel, images: Images) -> None:
-    """Refuse images that the model cannot take; warn of those whose scale it does not know."""
+    """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
     if len(images.bands) != len(model.bands):
         raise DeepfieldError(
             f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
@@ -117,8 +117,33 @@ def check(model: MorphologyModel, images: Images) -> None:
             f"the images have {images.size} pixels a side, the model takes {model.side}: read them with "
             f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
         )
-    if said := parts(model.model)[0].stretch.check(images.bands, images.meta["pixel_scale"]):
-        log.warning("%s", said)
+    check_pixels(model, images)
+    scale = images.meta["pixel_scale"]
+    if said := parts(model.model)[0].stretch.check(images.bands, scale):
+        images.warn(said)
+    known = scale and float(parts(model.model)[0].stretch.pixel_scale)
+    if not known and images.meta["native"] != model.seen["native"]:
+        images.warn(
+            f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
+            f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
+        )
+
+
+def check_pixels(model: MorphologyModel, images: Images) -> None:
+    """Refuse fluxes where the model has seen pictures, and the other way round; warn of bands of other names."""
+    kinds = {"uint8": "bytes (pictures)", "float32": "floats (fluxes)"}
+    own, given = model.seen["dtype"], images.dtype
+    if own and given and own != given:
+        raise DeepfieldError(
+            f"the images are {kinds.get(given, given)}, those the model learnt from {kinds.get(own, own)}: give "
+            "such images (whole numbers from 0 to 255 are made bytes by .astype('uint8')), or train on these"
+        )
+    unknown = all(name == f"band{i + 1}" for i, name in enumerate(model.bands))
+    if images.meta["named"] and not unknown and images.bands != model.bands:
+        images.warn(
+            f"the bands are {', '.join(images.bands)}, those the model learnt from {', '.join(model.bands)}: they "
+            "are taken one for one in this order"
+        )
 
 
 def open_images(model: MorphologyModel, images: Any, **options: Any) -> Images:

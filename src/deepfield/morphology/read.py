@@ -54,7 +54,7 @@ def read(
     column
         The column of images, or of file names; several, one for each band, for files of one band each.
     bands
-        Names of the bands; as many as the images have.
+        Names of the bands; as many as the images have. By default r, g and b of pictures, else band1, band2, ...
     size, crop
         Pixels on a side, and how many central pixels of the original go into them; by default those of the first
         image that is not broken, and then images of another size are flagged.
@@ -85,15 +85,16 @@ def read(
     source, table = _open(images, catalog, column, shape)
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
-    frame, names = _frame(source, tuple(bands), size, crop)
+    first = _first(source, len(bands))
+    frame, names = _frame(first, tuple(bands), size, crop)
+    native = crop or min(first.shape[1:])
     meta: dict[str, Any] = {
-        "pixel_scale": float(pixel_scale),
+        "pixel_scale": float(pixel_scale) * native / frame.size,
         "psf_fwhm": tuple(map(float, psf_fwhm)),
         "crop": crop,
+        "native": native,
+        "named": bool(bands),
     }
-    if pixel_scale and size:
-        original = crop or min(_first(source, len(bands)).shape[1:])
-        meta["pixel_scale"] = float(pixel_scale) * original / size
     return Images(
         source, table, bands=names, frame=frame, meta=meta, cache=cache, workers=workers, processes=processes
     )
@@ -162,12 +163,12 @@ def _table(catalog: Any) -> Table:
     return catalog if isinstance(catalog, Table) else Table(catalog)
 
 
-def _frame(source: Source, bands: tuple[str, ...], size: int, crop: int) -> tuple[Frame, tuple[str, ...]]:
-    """What every image must become, after the first that can be read."""
+def _frame(first: np.ndarray, bands: tuple[str, ...], size: int, crop: int) -> tuple[Frame, tuple[str, ...]]:
+    """What every image must become, after the first that can be read; only pictures have colours by themselves."""
     if size < 0 or crop < 0:
         raise TableError(f"size and crop are numbers of pixels, got size={size}, crop={crop}")
-    first = _first(source, len(bands))
-    names = bands or (_COLOURS if first.shape[0] == 3 else tuple(f"band{i + 1}" for i in range(first.shape[0])))
+    picture = first.shape[0] == 3 and first.dtype == np.uint8
+    names = bands or (_COLOURS if picture else tuple(f"band{i + 1}" for i in range(first.shape[0])))
     side = size or crop or min(first.shape[1:])
     return Frame(len(names), side, crop, resample=bool(size or crop)), names
 
