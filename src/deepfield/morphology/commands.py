@@ -90,7 +90,7 @@ def score(
     catalog: Catalog = None,
     json: Json = False,
 ) -> None:
-    """Compare predictions with labels or votes, row by row.
+    """Compare predictions with labels or votes, row by row; where there are identifiers they must agree.
 
     Parameters
     ----------
@@ -105,17 +105,19 @@ def score(
     """
     import numpy as np
 
+    from deepfield.morphology.predict import check_same
     from deepfield.morphology.prediction import read_prediction
     from deepfield.morphology.score import score as compute
     from deepfield.morphology.targets import targets
     from deepfield.morphology.trees import tree as known
 
-    found, _ = read_prediction(predictions)
+    found, columns = read_prediction(predictions)
     table = _table(images, catalog)
     if len(table) != len(found):
         raise DeepfieldError(
             f"{predictions} has {len(found)} rows, {catalog or images} {len(table)}: give the same images"
         )
+    check_same(columns.get("object_id"), table, predictions)
     if not found.is_classes and not tree:
         raise DeepfieldError(f"{predictions} is of votes: give their --tree")
     names = [part.strip() for part in labels.split(",") if part.strip()]

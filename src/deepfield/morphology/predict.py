@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META, find
+from deepfield.core.table import Table
 from deepfield.morphology.images import Images
 from deepfield.morphology.model import MorphologyModel, parts
 from deepfield.morphology.prediction import MorphologyPrediction
-from deepfield.morphology.read import read
+from deepfield.morphology.read import ID_NAMES, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -243,12 +244,43 @@ def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
 
 def identifiers(images: Images) -> NDArray[Any]:
     """The catalogue's identifiers, or row numbers."""
-    lower = {name.lower(): name for name in images.table.colnames}
-    for name in ("id", "object_id", "objid", "id_str", "dr7objid", "iauname"):
+    found = identifiers_of(images.table)
+    return np.asarray(images._rows) if found is None else found
+
+
+def identifiers_of(table: Table) -> NDArray[Any] | None:
+    """The column of a catalogue that names its objects, missing ones -1 or empty; None if there is none."""
+    lower = {name.lower(): name for name in table.colnames}
+    for name in ID_NAMES:
         if name in lower:
-            ids = np.ma.asarray(images.table[lower[name]])
+            ids = np.ma.asarray(table[lower[name]])
             return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
-    return np.asarray(images._rows)
+    return None
+
+
+def check_same(predicted: Any, table: Table, path: object) -> None:
+    """Refuse a catalogue whose identifiers are not, row by row, those of a prediction file.
+
+    Raises
+    ------
+    DeepfieldError
+        With the first row that differs. A catalogue without identifiers is paired by number.
+    """
+    own = identifiers_of(table)
+    if own is None or predicted is None:
+        return
+    one, two = ([_text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
+    differ = [row for row, pair in enumerate(zip(one, two, strict=True)) if pair[0] != pair[1]]
+    if differ:
+        row = differ[0]
+        raise DeepfieldError(
+            f"{path} and the catalogue differ in {len(differ)} of {len(one)} identifiers, first in row {row}: "
+            f"'{one[row]}' and '{two[row]}'; give the catalogue that was predicted, in its order"
+        )
+
+
+def _text(name: Any) -> str:
+    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
 
 
 class _Answers(nn.Module):

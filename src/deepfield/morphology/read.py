@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.errors import TableError
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files, registry
 from deepfield.morphology.images import Frame, Images
@@ -21,7 +21,7 @@ from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, Pa
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".tif", ".tiff")
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
-_ID_NAMES = ("id", "id_str", "objid", "dr7objid", "asset_id", "iauname", "galaxyid", "object_id", "name")
+ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
 _COLOURS = ("r", "g", "b")
 
 
@@ -322,7 +322,7 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
     lower = {name.lower(): name for name in table.colnames}
     wanted = [column] if isinstance(column, str) else list(column or ())
     if not wanted:
-        wanted = [lower[n] for n in (*_PATH_NAMES, *_ID_NAMES) if n in lower][:1]
+        wanted = [lower[n] for n in (*_PATH_NAMES, *ID_NAMES) if n in lower][:1]
     if not wanted:
         raise TableError(
             f"no column of file names or identifiers: give column=; columns: {shorten(table.colnames)}"
@@ -333,7 +333,7 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
     by_stem = {_stem(p): p for p in place.rglob("*") if p.name.lower().endswith(ENDINGS)}
     rows = [[_find(place, by_stem, value) for value in values] for values in zip(*(table[n] for n in wanted))]
     if all(path is None for row in rows for path in row):
-        raise DeepfieldError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
+        raise TableError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
     return Files(rows), table
 
 
