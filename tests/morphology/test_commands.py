@@ -36,6 +36,9 @@ def test_score(place, capsys):
     write(Table({"number": np.arange(120), "kind": kinds}), place / "truth.csv")
     assert main(f"morphology score {place}/p.parquet {place}/truth.csv --labels kind".split()) == 0
     assert "accuracy" in capsys.readouterr().out
+    write(Table({"id": np.arange(120)[::-1], "kind": kinds[::-1]}), place / "turned.csv")
+    assert main(f"morphology score {place}/p.parquet {place}/turned.csv --labels kind".split()) == 2
+    assert "differ in 120 of 120 identifiers, first in row 0: '0' and '119'" in capsys.readouterr().err
 
 
 def test_votes_from_train_to_score(place, capsys):

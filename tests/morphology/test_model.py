@@ -87,6 +87,13 @@ def test_a_saved_model_answers_the_same(which, request, tmp_path, stamps, simula
     assert np.array_equal(one, two)
 
 
+def test_a_folder_that_does_not_say_what_it_was_trained_on_still_loads(model, voter):
+    for own, dtype in ((model, "uint8"), (voter, "float32")):
+        described = json.loads(json.dumps(own.describe()))
+        assert described.pop("seen") == {"dtype": dtype, "native": 32}
+        assert morphology.MorphologyModel.rebuild(described, {}).seen == own.seen
+
+
 def test_averaging_over_turns_makes_a_plain_net_blind(stamps, tiny):
     plain = morphology.train(stamps, group="none", **tiny)
     x = stamps.load(slice(0, 30))[0]

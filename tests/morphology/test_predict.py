@@ -11,7 +11,8 @@ import torch
 
 from deepfield import morphology
 from deepfield.core.errors import DeepfieldError
-from deepfield.morphology.predict import ABSURD, export, predict, predict_file, serve
+from deepfield.core.table import Table
+from deepfield.morphology.predict import ABSURD, check_same, export, identifiers, predict, predict_file, serve
 from deepfield.morphology.prediction import read_prediction
 from deepfield.morphology.read import read
 
@@ -118,6 +119,67 @@ def test_another_scale_is_told(model, toy, caplog):
     assert "the images have 0.2 arcsec a pixel, those the model learnt from 0.4" in caplog.text
 
 
+def test_pictures_and_fluxes_are_not_taken_for_each_other(model, voter, stamps, simulated, tmp_path):
+    pixels = stamps.load()[0]
+    with pytest.raises(DeepfieldError, match=r"the images are floats .*learnt from bytes"):
+        predict(model, read(pixels.float() / 255))
+    with pytest.raises(DeepfieldError, match=r"the images are bytes .*learnt from floats"):
+        predict(voter, read(simulated[1].load()[0].clamp(0, 255).to(torch.uint8)))
+    model.save(tmp_path / "m")
+    np.savez(tmp_path / "x.npz", images=pixels.float().numpy())
+    with pytest.raises(DeepfieldError, match="or train on these"):
+        predict_file(tmp_path / "m", tmp_path / "x.npz", tmp_path / "p.parquet", progress=False)
+
+
+def test_a_linear_model_of_floats_takes_floats(toy, tiny, tmp_path):
+    pixels, table = toy(60)
+    images = read(pixels / np.float32(255), catalog=table)
+    own = morphology.train(images, stretch="linear", group="p4", **{**tiny, "epochs": 1})
+    own.save(tmp_path / "m")
+    again = morphology.load(tmp_path / "m")
+    assert again.kind == "linear" and again.seen["dtype"] == "float32"
+    assert np.isfinite(predict(again, images).probabilities).all()
+    tuned = morphology.train(images, init=again, **{**tiny, "epochs": 1})  # though "auto" would be asinh
+    assert np.isfinite(predict(tuned, images).probabilities).all()
+    with pytest.raises(DeepfieldError, match="the images are bytes"):
+        predict(again, read(pixels))
+
+
+def test_bands_of_other_names_are_told_once(model, toy, caplog):
+    pixels, _ = toy(4)
+    with caplog.at_level(logging.WARNING):
+        predict(model, read(pixels))
+        predict(model, read(pixels, bands="rgb"))
+        assert not caplog.text, "nobody has said that the bands are others"
+        images = read(pixels, bands="bgr")
+        predict(model, images)
+        predict(model, images[:2])
+    assert caplog.text.count("the bands are b, g, r, those the model learnt from r, g, b") == 1
+
+
+def test_images_resampled_from_another_size_are_told(place, model, toy, caplog):
+    large = np.repeat(np.repeat(toy(3)[0], 2, 2), 2, 3)
+    np.savez(place / "large.npz", images=large)
+    with caplog.at_level(logging.WARNING):
+        predict_file(place / "model", place / "new.parquet", place / "q.parquet", progress=False)
+        assert "pixels a side" not in caplog.text
+        predict_file(place / "model", place / "large.npz", place / "q2.parquet", progress=False)
+    assert (
+        caplog.text.count("the images have 64 pixels a side and are resampled to 32, those the model learnt") == 1
+    )
+    caplog.clear()
+    camera = model.model.net[0]
+    camera.stretch.pixel_scale.fill_(0.4)
+    try:
+        with caplog.at_level(logging.WARNING):
+            predict(model, read(large, size=32, pixel_scale=0.2))
+            assert not caplog.text, "with both scales known, the scale counts and not the number of pixels"
+            predict(model, read(large, size=32, pixel_scale=0.4))
+    finally:
+        camera.stretch.pixel_scale.fill_(0.0)
+    assert "the images have 0.8 arcsec a pixel, those the model learnt from 0.4" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("images", "out", "message"),
     [
@@ -129,6 +191,20 @@ def test_another_scale_is_told(model, toy, caplog):
 def test_files_that_make_no_sense(place, images, out, message):
     with pytest.raises((DeepfieldError, OSError), match=message):
         predict_file(place / "model", place / images, place / out, progress=False)
+
+
+@pytest.mark.parametrize("name", ["GalaxyID", "dr7objid", "asset_id", "object_id", "name"])
+def test_identifiers_are_those_of_the_catalogue_under_any_usual_name(toy, name):
+    images = read(toy(3)[0], catalog=Table({"label": [0, 1, 0], name: [7, 5, 9]}))
+    assert identifiers(images).tolist() == [7, 5, 9] and identifiers(images[1:]).tolist() == [5, 9]
+    assert identifiers(read(toy(3)[0], catalog=Table({"label": [0, 1, 0]}))[1:]).tolist() == [1, 2]
+
+
+def test_predictions_and_a_catalogue_in_another_order():
+    check_same([7, 5], Table({"id": ["7", "5"]}), "p.parquet")
+    check_same([0, 1], Table({"label": ["a", "b"]}), "p.parquet")
+    with pytest.raises(DeepfieldError, match="and the catalogue differ in 2 of 3 identifiers, first in row 1"):
+        check_same([b"a", b"b", b"c"], Table({"GalaxyID": ["a", "c", "b"]}), "p.parquet")
 
 
 def test_no_image_at_all(model, stamps):

@@ -113,6 +113,8 @@ def test_a_folder_of_one_fits_file_a_band(tmp_path):
 
 def test_arrays_and_tables_in_memory():
     pixels = np.zeros((4, 9, 9), np.float32)
+    colours = [read(np.zeros((2, 3, 8, 8), kind)).bands for kind in (np.uint8, np.float32)]
+    assert colours == [("r", "g", "b"), ("band1", "band2", "band3")], "fluxes have no colours by themselves"
     assert read(pixels).bands == ("band1",) and read(torch.zeros(2, 3, 8, 8)).size == 8
     table = Table({"label": [0, 1], "image": np.zeros((2, 8, 8), np.uint8)})
     assert read(table).table.colnames == ["label"]

@@ -1,3 +1,4 @@
+import gzip
 import io
 import pickle
 
@@ -10,14 +11,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from PIL import Image
 
-from deepfield.core.errors import TableError
 from deepfield.morphology import sources
 from deepfield.morphology.sources import (
     Arrays,
     BrokenImage,
     Encoded,
     Files,
-    Mosaic,
     ParquetColumn,
     channels_first,
     decode,
@@ -36,9 +35,9 @@ def encoded(seed=0, kind="PNG", **options):
     return file.getvalue()
 
 
-def fits_bytes(pixels):
+def fits_bytes(pixels, header=None):
     file = io.BytesIO()
-    fits.PrimaryHDU(pixels).writeto(file)
+    fits.PrimaryHDU(pixels, header).writeto(file)
     return file.getvalue()
 
 
@@ -51,7 +50,37 @@ def test_encoded_images_come_back_as_they_were():
     Image.fromarray(smooth).save(file, "JPEG", quality=95)
     assert np.abs(decode(file.getvalue())[0].astype(int) - smooth).max() < 6
     flux = np.random.default_rng(3).normal(size=(2, 9, 7)).astype(">f4")
-    assert np.array_equal(decode(fits_bytes(flux)), flux)
+    assert np.array_equal(decode(fits_bytes(flux)), flux[:, ::-1])
+
+
+def sky(scale, size=(16, 16), centre=(150.0, 2.0), names=("RA---TAN", "DEC--TAN")):
+    """A WCS with the given scales of columns and rows in arcsec."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.crpix, wcs.wcs.crval = ((size[1] + 1) / 2, (size[0] + 1) / 2), centre
+    wcs.wcs.cdelt, wcs.wcs.ctype = (scale[0] / 3600, scale[1] / 3600), names
+    return wcs
+
+
+def test_a_scene_is_the_same_as_a_picture_and_as_fits():
+    """Star positions on the sky decide where a pixel lies; the picture has north up and east to the left."""
+    stars = {(3.0, 5.0): 200, (-4.0, 1.0): 90, (0.0, -6.0): 50}  # arcsec to the east and north
+    shown = np.zeros((17, 17), np.uint8)
+    for (east, north), value in stars.items():
+        shown[8 - int(north), 8 - int(east)] = value
+    file = io.BytesIO()
+    Image.fromarray(shown).save(file, "PNG")
+    picture = decode(file.getvalue())
+    for scale in ((-1, 1), (1, 1), (-1, -1), (1, -1)):
+        wcs, pixels = sky(scale, (17, 17)), np.zeros((17, 17), np.float32)
+        for (east, north), value in stars.items():
+            place = 150 + east / 3600 / np.cos(np.radians(2)), 2 + north / 3600
+            column, row = np.rint(wcs.wcs_world2pix(*place, 0)).astype(int)
+            pixels[row, column] = value
+        found = decode(fits_bytes(pixels, wcs.to_header()))
+        turned = picture if scale[1] > 0 else np.rot90(picture, 2, (1, 2))  # turned it may be, mirrored not
+        assert np.array_equal(found, turned), scale
+    for header in (None, sky((1, 1), names=("", "")).to_header()):
+        assert np.array_equal(decode(fits_bytes(shown[::-1], header)), picture), "no sky: rows from the top"
 
 
 @pytest.mark.parametrize(
@@ -63,11 +92,25 @@ def test_encoded_images_come_back_as_they_were():
         (encoded(0, "PNG", size=64)[:700], "cut off"),
         (fits_bytes(np.zeros((40, 40)))[:4000], "FITS"),
         (fits_bytes(None), "the FITS file has no image"),
+        (gzip.compress(fits_bytes(np.zeros((40, 40))))[:60], "not a gzip file, or cut off"),
+        (b"\x1f\x8b no archive", "not a gzip file, or cut off"),
+        (gzip.compress(b"not an image"), "not an image, or cut off"),
     ],
 )
 def test_broken_bytes_are_told(data, said):
-    with pytest.raises(BrokenImage, match=said):
+    with pytest.raises(BrokenImage, match=said) as error:
         decode(data)
+    assert "0x" not in str(error.value), "an address differs from run to run"
+
+
+def test_a_gzipped_fits_file_is_read_and_one_of_absurd_size_is_not(tmp_path, monkeypatch):
+    flux = np.random.default_rng(3).normal(size=(9, 7)).astype(np.float32)
+    fits.writeto(tmp_path / "a.fits.gz", flux)
+    assert (tmp_path / "a.fits.gz").read_bytes().startswith(b"\x1f\x8b")
+    assert np.array_equal(Files([[tmp_path / "a.fits.gz"]]).load(0)[0], flux[::-1])
+    monkeypatch.setattr(sources, "_MOST_BYTES", 1000)
+    with pytest.raises(BrokenImage, match="unpacked it has more than 1000 bytes"):
+        decode((tmp_path / "a.fits.gz").read_bytes())
 
 
 def test_a_picture_of_absurd_size_is_not_decoded(monkeypatch):
@@ -155,41 +198,3 @@ def test_files_of_one_band_each(tmp_path):
     for row, said in ((1, r"bands have shapes \(6, 6\), \(5, 5\)"), (2, "no file"), (3, "absent.fits cannot be")):
         with pytest.raises(BrokenImage, match=said):
             source.load(row)
-
-
-def mosaic(path, ra=150.0, dec=2.0, coordinates=True, value=None):
-    pixels = np.zeros((80, 100), np.float32) if value is None else np.full((80, 100), value, np.float32)
-    wcs = WCS(naxis=2)
-    wcs.wcs.crpix, wcs.wcs.crval, wcs.wcs.cdelt = (50, 40), (ra, dec), (-1 / 3600, 1 / 3600)
-    wcs.wcs.ctype = ("RA---TAN", "DEC--TAN")
-    pixels[59, 29] = 100.0  # at column 30, row 60 of the FITS file: 20 pixels east and north of the centre
-    fits.writeto(path, pixels, wcs.to_header() if coordinates else None)
-    return str(path), wcs
-
-
-def test_cutouts_are_where_the_sky_says(tmp_path):
-    path, wcs = mosaic(tmp_path / "m.fits")
-    ra, dec = wcs.all_pix2world(29, 59, 0)
-    source = Mosaic([[path]], [float(ra), 150.0, 151.0, np.nan], [float(dec), 2.0, 2.0, 2.0], 11)
-    stamp = source.load(0)
-    assert stamp.shape == (1, 11, 11) and np.argwhere(stamp[0] == 100).tolist() == [[5, 5]]
-    assert stamp.dtype.isnative and source.load(1).max() == 0
-    for row, said in ((2, "outside the mosaic, or over its edge"), (3, "position is not known")):
-        with pytest.raises(BrokenImage, match=said):
-            source.load(row)
-    assert np.array_equal(pickle.loads(pickle.dumps(source)).load(0), stamp)
-
-
-def test_tiles_and_mosaics_without_coordinates(tmp_path):
-    left, _ = mosaic(tmp_path / "l.fits", ra=150.0, value=1)
-    right, _ = mosaic(tmp_path / "r.fits", ra=150.1, value=2)
-    blank, _ = mosaic(tmp_path / "b.fits", coordinates=False)
-    source = Mosaic([[blank, left, right]], [150.0, 150.1], [2.0, 2.0], 5)
-    assert source.load(0).max() == 1 and source.load(1).max() == 2
-    with pytest.raises(TableError, match="no celestial WCS, so that nothing can be cut"):
-        Mosaic([[blank]], [150.0], [2.0], 5)
-    with pytest.raises(TableError, match="cannot read"):
-        Mosaic([[str(tmp_path / "absent.fits")]], [150.0], [2.0], 5)
-    fits.writeto(tmp_path / "cube.fits", np.zeros((2, 3, 4)))
-    with pytest.raises(TableError, match="no image of two dimensions"):
-        Mosaic([[str(tmp_path / "cube.fits")]], [150.0], [2.0], 5)

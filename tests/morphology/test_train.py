@@ -84,6 +84,32 @@ def test_fine_tuning_on_other_bands(model, toy, tiny):
         train(read(pixels[:, :1], catalog=table), init=model, **tiny)
 
 
+def test_fine_tuning_takes_what_is_known_of_the_new_camera(model, toy, tiny, caplog):
+    pixels, table = toy(60)
+    stretch = model.model.net[0].stretch
+    stretch.tell(pixel_scale=0.4, psf_fwhm=(1.4, 1.3, 1.2))
+    settings = {**tiny, "epochs": 1, "thaw": 0.0}
+    try:
+        with caplog.at_level(logging.WARNING):
+            images = read(pixels, catalog=table, pixel_scale=0.2, psf_fwhm=(0.8, 0.7, 0.6))
+            tuned = train(images, init=model, **settings).model.net[0].stretch
+            unknown = train(read(pixels, catalog=table), init=model, **settings).model.net[0].stretch
+        assert float(stretch.pixel_scale) == pytest.approx(0.4), "that one is untouched"
+    finally:
+        stretch.tell()
+    assert float(tuned.pixel_scale) == pytest.approx(0.2) and tuned.psf_fwhm.tolist() == pytest.approx(
+        [0.8, 0.7, 0.6]
+    )
+    assert float(unknown.pixel_scale) == 0 and not unknown.psf_fwhm.any()
+    assert caplog.text.count("the images have 0.2 arcsec a pixel, those the model learnt from 0.4") == 1
+
+
+def test_fine_tuning_on_fluxes_from_a_model_of_pictures(model, toy, tiny):
+    pixels, table = toy(60)
+    with pytest.raises(DeepfieldError, match="the images are floats"):
+        train(read(pixels / np.float32(255), catalog=table), init=model, **tiny)
+
+
 def test_chirality_needs_a_group_that_sees_it(stamps, tiny):
     new = stamps[:]
     new.table["label"] = np.where(np.asarray(new.table["label"]) == "flat", "spiral_cw", "spiral_acw")

@@ -27,6 +27,9 @@ Catalog = Annotated[
     Path | None, Parameter(help="Table with a row for each image, where it does not lie with the images.")
 ]
 Column = Annotated[str, Parameter(help="Column of the images, or of file names, where the guess is wrong.")]
+Scale = Annotated[
+    float, Parameter(help="Arcsec a pixel of the originals: a model that knows its own then compares.")
+]
 
 
 # Its options are the fields of MorphologyConfig, which is loaded when they are asked for.
@@ -46,6 +49,7 @@ def predict(
     out: Path,
     catalog: Catalog = None,
     column: Column = "",
+    pixel_scale: Scale = 0.0,
     average: Annotated[bool, Parameter(negative="")] = False,
     workers: int = 1,
 ) -> None:
@@ -67,8 +71,9 @@ def predict(
     from deepfield.morphology.predict import predict_file
 
     counts = predict_file(
-        model, images, out, average=average, catalog=catalog, column=column or None, workers=workers
-    )
+        model, images, out, average=average, catalog=catalog, column=column or None, pixel_scale=pixel_scale,
+        workers=workers,
+    )  # fmt: skip
     print(
         f"{counts.rows:,} images to {out}" + (f"; {counts.summary()}" if counts.unserved else ""),
         file=sys.stderr,
@@ -85,7 +90,7 @@ def score(
     catalog: Catalog = None,
     json: Json = False,
 ) -> None:
-    """Compare predictions with labels or votes, row by row.
+    """Compare predictions with labels or votes, row by row; where there are identifiers they must agree.
 
     Parameters
     ----------
@@ -100,17 +105,19 @@ def score(
     """
     import numpy as np
 
+    from deepfield.morphology.predict import check_same
     from deepfield.morphology.prediction import read_prediction
     from deepfield.morphology.score import score as compute
     from deepfield.morphology.targets import targets
     from deepfield.morphology.trees import tree as known
 
-    found, _ = read_prediction(predictions)
+    found, columns = read_prediction(predictions)
     table = _table(images, catalog)
     if len(table) != len(found):
         raise DeepfieldError(
             f"{predictions} has {len(found)} rows, {catalog or images} {len(table)}: give the same images"
         )
+    check_same(columns.get("object_id"), table, predictions)
     if not found.is_classes and not tree:
         raise DeepfieldError(f"{predictions} is of votes: give their --tree")
     names = [part.strip() for part in labels.split(",") if part.strip()]
@@ -136,16 +143,24 @@ def _table(images: str, catalog: Path | None) -> Any:
         return files.read(images)
 
 
-def _open(model: Path, images: str, catalog: Path | None, column: str) -> tuple[Any, Images]:
+def _open(model: Path, images: str, catalog: Path | None, column: str, scale: float) -> tuple[Any, Images]:
     from deepfield.morphology.model import MorphologyModel
     from deepfield.morphology.predict import open_images
 
     loaded = MorphologyModel.load(model)
-    return loaded, open_images(loaded, images, catalog=catalog, column=column or None)
+    return loaded, open_images(loaded, images, catalog=catalog, column=column or None, pixel_scale=scale)
 
 
 @app.command
-def embed(model: Path, images: Stamps, *, out: Path, catalog: Catalog = None, column: Column = "") -> None:
+def embed(
+    model: Path,
+    images: Stamps,
+    *,
+    out: Path,
+    catalog: Catalog = None,
+    column: Column = "",
+    pixel_scale: Scale = 0.0,
+) -> None:
     """Write what the net makes of every image, and how odd each is among them.
 
     Parameters
@@ -162,7 +177,7 @@ def embed(model: Path, images: Stamps, *, out: Path, catalog: Catalog = None, co
     from deepfield.morphology.predict import checked_target, identifiers
 
     target = checked_target(out, images)
-    loaded, stamps = _open(model, images, catalog, column)
+    loaded, stamps = _open(model, images, catalog, column, pixel_scale)
     found = compute(loaded, stamps)
     columns = {
         "object_id": pa.array(identifiers(stamps)),
@@ -216,7 +231,15 @@ def _embedding(path: Path) -> tuple[Any, Any]:
 
 
 @app.command
-def rank(model: Path, images: Stamps, *, out: Path, catalog: Catalog = None, column: Column = "") -> None:
+def rank(
+    model: Path,
+    images: Stamps,
+    *,
+    out: Path,
+    catalog: Catalog = None,
+    column: Column = "",
+    pixel_scale: Scale = 0.0,
+) -> None:
     """Rank images by how much a label would teach the model: what to label next, first.
 
     Parameters
@@ -233,7 +256,7 @@ def rank(model: Path, images: Stamps, *, out: Path, catalog: Catalog = None, col
     from deepfield.morphology.predict import checked_target, identifiers
 
     target = checked_target(out, images)
-    loaded, stamps = _open(model, images, catalog, column)
+    loaded, stamps = _open(model, images, catalog, column, pixel_scale)
     found = compute(loaded, stamps)
     order = np.argsort(-np.nan_to_num(found["information"], nan=-np.inf), kind="stable")
     columns = {"object_id": pa.array(identifiers(stamps)[order]), "row": pa.array(order)}

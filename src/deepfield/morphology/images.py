@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.table import Table
 from deepfield.morphology.sources import BrokenImage, Source
 
+log = logging.getLogger("deepfield")
 _AHEAD = 3  # batches in the making while one is used
 _WINDOW = 4  # blocks whose rows are shuffled together
 
@@ -185,8 +187,9 @@ class Images:
     size : int
         Pixels on a side.
     meta : dict
-        ``pixel_scale`` (arcsec, 0 if not known), ``psf_fwhm`` (arcsec in each band, empty if not known) and
-        ``crop`` (central pixels of the originals that are kept, 0 for all).
+        ``pixel_scale`` (arcsec, 0 if not known), ``psf_fwhm`` (arcsec in each band, empty if not known),
+        ``crop`` (central pixels of the originals that are kept, 0 for all), ``native`` (pixels on a side before
+        they are resampled) and ``named`` (whether someone has said which bands these are).
     """
 
     def __init__(
@@ -208,7 +211,9 @@ class Images:
         if len(bands) != frame.bands:
             raise TableError(f"{len(bands)} names of bands ({', '.join(bands)}) for images of {frame.bands} bands")
         self.table, self.bands, self.size = table, tuple(bands), frame.size
-        self.meta: dict[str, Any] = {"pixel_scale": 0.0, "psf_fwhm": (), "crop": 0, **(meta or {})}
+        self.meta: dict[str, Any] = {"pixel_scale": 0.0, "psf_fwhm": (), "crop": 0, "named": True}
+        self.meta |= {"native": frame.crop or frame.size, **(meta or {})}
+        self._told: set[str] = set()
         self._store = _Store(source, frame, cache, workers, processes)
         self._rows = np.arange(len(source))
 
@@ -248,6 +253,21 @@ class Images:
             if not isinstance(image, str):
                 stack[i] = image
         return torch.from_numpy(stack), np.array(reasons, dtype=np.str_)
+
+    @property
+    def dtype(self) -> str:
+        """What the first image that can be used is: "uint8" or "float32", or "" if the first 64 are broken."""
+        for row in range(min(len(self), 64)):
+            if self._store.dtype is not None:
+                break
+            self.load([row])
+        return "" if self._store.dtype is None else str(self._store.dtype)
+
+    def warn(self, message: str) -> None:
+        """Log what is to be said about these images, once for them and all their subsets."""
+        if message not in self._told:
+            self._told.add(message)
+            log.warning("%s", message)
 
     def reasons(self) -> NDArray[np.str_]:
         """Why each image cannot be used (N,), "" where it can; looks at those not looked at yet."""

@@ -233,6 +233,9 @@ class MorphologyModel:
         Divides the log probabilities of classes; of votes it divides the concentrations.
     card : dict
         Training data, metrics, versions.
+    seen : dict
+        ``dtype`` of the training images ("uint8" or "float32", "" if not known) and ``native``, pixels on a side
+        of the originals before they were resampled. A folder without it is taken to be of images as they were.
     """
 
     config: MorphologyConfig
@@ -246,6 +249,11 @@ class MorphologyModel:
     tree: Tree | None = None
     temperature: float = 1.0
     card: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        usual = {"linear": "uint8", "asinh": "float32"}[self.kind] if self.config.stretch == "auto" else ""
+        self.seen = {"dtype": usual, "native": self.crop or self.side} | self.seen
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -318,6 +326,7 @@ class MorphologyModel:
             "labels": list(self.labels),
             "tree": asdict(self.tree) if self.tree else None,
             "temperature": self.temperature,
+            "seen": self.seen,
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -345,7 +354,8 @@ class MorphologyModel:
             warmth = float(described["temperature"])
             if not 0 < warmth < 1e6:
                 raise ModelError(f"the model's temperature of {warmth} is none")
-            return cls(config, model, bands, side, crop, kind, net, labels, questions, warmth, card)
+            seen = dict(described.get("seen", {}))  # folders of deepfield 0.1 have none
+            return cls(config, model, bands, side, crop, kind, net, labels, questions, warmth, card, seen)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ModelError):
                 raise

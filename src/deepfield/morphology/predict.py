@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META, find
+from deepfield.core.table import Table
 from deepfield.morphology.images import Images
 from deepfield.morphology.model import MorphologyModel, parts
 from deepfield.morphology.prediction import MorphologyPrediction
-from deepfield.morphology.read import read
+from deepfield.morphology.read import ID_NAMES, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,7 @@ def predict(model: MorphologyModel, images: Images, *, average: bool = False) ->
     Raises
     ------
     DeepfieldError
-        If the images have other bands or another size.
+        If the images have another number of bands or another size, or are bytes where the model takes fluxes.
     """
     prediction = answer(model, *serve(model, images, lambda x: model.features(x, average=average)))
     counts = Counts()
@@ -106,7 +107,7 @@ def serve(
 
 
 def check(model: MorphologyModel, images: Images) -> None:
-    """Refuse images that the model cannot take; warn of those whose scale it does not know."""
+    """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
     if len(images.bands) != len(model.bands):
         raise DeepfieldError(
             f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
@@ -117,8 +118,33 @@ def check(model: MorphologyModel, images: Images) -> None:
             f"the images have {images.size} pixels a side, the model takes {model.side}: read them with "
             f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
         )
-    if said := parts(model.model)[0].stretch.check(images.bands, images.meta["pixel_scale"]):
-        log.warning("%s", said)
+    check_pixels(model, images)
+    scale = images.meta["pixel_scale"]
+    if said := parts(model.model)[0].stretch.check(images.bands, scale):
+        images.warn(said)
+    known = scale and float(parts(model.model)[0].stretch.pixel_scale)
+    if not known and images.meta["native"] != model.seen["native"]:
+        images.warn(
+            f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
+            f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
+        )
+
+
+def check_pixels(model: MorphologyModel, images: Images) -> None:
+    """Refuse fluxes where the model has seen pictures, and the other way round; warn of bands of other names."""
+    kinds = {"uint8": "bytes (pictures)", "float32": "floats (fluxes)"}
+    own, given = model.seen["dtype"], images.dtype
+    if own and given and own != given:
+        raise DeepfieldError(
+            f"the images are {kinds.get(given, given)}, those the model learnt from {kinds.get(own, own)}: give "
+            "such images (whole numbers from 0 to 255 are made bytes by .astype('uint8')), or train on these"
+        )
+    unknown = all(name == f"band{i + 1}" for i, name in enumerate(model.bands))
+    if images.meta["named"] and not unknown and images.bands != model.bands:
+        images.warn(
+            f"the bands are {', '.join(images.bands)}, those the model learnt from {', '.join(model.bands)}: they "
+            "are taken one for one in this order"
+        )
 
 
 def open_images(model: MorphologyModel, images: Any, **options: Any) -> Images:
@@ -218,12 +244,43 @@ def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
 
 def identifiers(images: Images) -> NDArray[Any]:
     """The catalogue's identifiers, or row numbers."""
-    lower = {name.lower(): name for name in images.table.colnames}
-    for name in ("id", "object_id", "objid", "id_str", "dr7objid", "iauname"):
+    found = identifiers_of(images.table)
+    return np.asarray(images._rows) if found is None else found
+
+
+def identifiers_of(table: Table) -> NDArray[Any] | None:
+    """The column of a catalogue that names its objects, missing ones -1 or empty; None if there is none."""
+    lower = {name.lower(): name for name in table.colnames}
+    for name in ID_NAMES:
         if name in lower:
-            ids = np.ma.asarray(images.table[lower[name]])
+            ids = np.ma.asarray(table[lower[name]])
             return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
-    return np.asarray(images._rows)
+    return None
+
+
+def check_same(predicted: Any, table: Table, path: object) -> None:
+    """Refuse a catalogue whose identifiers are not, row by row, those of a prediction file.
+
+    Raises
+    ------
+    DeepfieldError
+        With the first row that differs. A catalogue without identifiers is paired by number.
+    """
+    own = identifiers_of(table)
+    if own is None or predicted is None:
+        return
+    one, two = ([_text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
+    differ = [row for row, pair in enumerate(zip(one, two, strict=True)) if pair[0] != pair[1]]
+    if differ:
+        row = differ[0]
+        raise DeepfieldError(
+            f"{path} and the catalogue differ in {len(differ)} of {len(one)} identifiers, first in row {row}: "
+            f"'{one[row]}' and '{two[row]}'; give the catalogue that was predicted, in its order"
+        )
+
+
+def _text(name: Any) -> str:
+    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
 
 
 class _Answers(nn.Module):

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.errors import TableError
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files, registry
 from deepfield.morphology.images import Frame, Images
-from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, Mosaic, ParquetColumn, Source
+from deepfield.morphology.mosaics import Mosaic
+from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, ParquetColumn, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".tif", ".tiff")
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
-_ID_NAMES = ("id", "id_str", "objid", "dr7objid", "asset_id", "iauname", "galaxyid", "object_id", "name")
+ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
 _COLOURS = ("r", "g", "b")
 
 
@@ -53,7 +54,7 @@ def read(
     column
         The column of images, or of file names; several, one for each band, for files of one band each.
     bands
-        Names of the bands; as many as the images have.
+        Names of the bands; as many as the images have. By default r, g and b of pictures, else band1, band2, ...
     size, crop
         Pixels on a side, and how many central pixels of the original go into them; by default those of the first
         image that is not broken, and then images of another size are flagged.
@@ -84,15 +85,16 @@ def read(
     source, table = _open(images, catalog, column, shape)
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
-    frame, names = _frame(source, tuple(bands), size, crop)
+    first = _first(source, len(bands))
+    frame, names = _frame(first, tuple(bands), size, crop)
+    native = crop or min(first.shape[1:])
     meta: dict[str, Any] = {
-        "pixel_scale": float(pixel_scale),
+        "pixel_scale": float(pixel_scale) * native / frame.size,
         "psf_fwhm": tuple(map(float, psf_fwhm)),
         "crop": crop,
+        "native": native,
+        "named": bool(bands),
     }
-    if pixel_scale and size:
-        original = crop or min(_first(source, len(bands)).shape[1:])
-        meta["pixel_scale"] = float(pixel_scale) * original / size
     return Images(
         source, table, bands=names, frame=frame, meta=meta, cache=cache, workers=workers, processes=processes
     )
@@ -117,7 +119,7 @@ def cutouts(
     mosaics
         For each band, from blue to red, a FITS file or a list of them (tiles).
     catalog
-        A table, or the file of one, with positions in degrees (ICRS).
+        A table, or the file of one, with positions in degrees (ICRS, whatever the coordinates of the mosaics).
     size
         Pixels on a side, of the mosaic. Bands should share one pixel grid: each is cut on its own, to the pixel.
     ra, dec
@@ -161,12 +163,12 @@ def _table(catalog: Any) -> Table:
     return catalog if isinstance(catalog, Table) else Table(catalog)
 
 
-def _frame(source: Source, bands: tuple[str, ...], size: int, crop: int) -> tuple[Frame, tuple[str, ...]]:
-    """What every image must become, after the first that can be read."""
+def _frame(first: np.ndarray, bands: tuple[str, ...], size: int, crop: int) -> tuple[Frame, tuple[str, ...]]:
+    """What every image must become, after the first that can be read; only pictures have colours by themselves."""
     if size < 0 or crop < 0:
         raise TableError(f"size and crop are numbers of pixels, got size={size}, crop={crop}")
-    first = _first(source, len(bands))
-    names = bands or (_COLOURS if first.shape[0] == 3 else tuple(f"band{i + 1}" for i in range(first.shape[0])))
+    picture = first.shape[0] == 3 and first.dtype == np.uint8
+    names = bands or (_COLOURS if picture else tuple(f"band{i + 1}" for i in range(first.shape[0])))
     side = size or crop or min(first.shape[1:])
     return Frame(len(names), side, crop, resample=bool(size or crop)), names
 
@@ -320,7 +322,7 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
     lower = {name.lower(): name for name in table.colnames}
     wanted = [column] if isinstance(column, str) else list(column or ())
     if not wanted:
-        wanted = [lower[n] for n in (*_PATH_NAMES, *_ID_NAMES) if n in lower][:1]
+        wanted = [lower[n] for n in (*_PATH_NAMES, *ID_NAMES) if n in lower][:1]
     if not wanted:
         raise TableError(
             f"no column of file names or identifiers: give column=; columns: {shorten(table.colnames)}"
@@ -331,7 +333,7 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
     by_stem = {_stem(p): p for p in place.rglob("*") if p.name.lower().endswith(ENDINGS)}
     rows = [[_find(place, by_stem, value) for value in values] for values in zip(*(table[n] for n in wanted))]
     if all(path is None for row in rows for path in row):
-        raise DeepfieldError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
+        raise TableError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
     return Files(rows), table
 
 

@@ -1,16 +1,22 @@
-"""Where images come from, row by row: encoded bytes, arrays, files, cutouts of a mosaic.
+"""Where images come from, row by row: encoded bytes, arrays, files (cutouts: ``mosaics.py``).
 
 A source has a length and ``load(row)``, which gives the raw pixels (B, H, W) or raises :class:`BrokenImage` with
 the reason in words. It is opened where it is used, so that it can be sent to another process.
+
+Rows run from the top down, as in a picture. FITS counts them from the bottom, so that its rows are turned round;
+and where a WCS says that an image shows the mirrored sky, its columns too, so that handedness is that of the sky.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import os
+import re
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.errors import DeepfieldError
 from deepfield.core.optional import require
 
 _MOST_BANDS = 16
 _MOST_PIXELS = 2**26  # a small file may claim to be a huge picture
+_MOST_BYTES = 2**29  # and a small archive a huge file
 _GROUPS_KEPT = 4
 _IN_MEMORY = 2**29  # bytes of encoded images that are read at once
 
@@ -51,7 +58,7 @@ class Source:
 
 
 def decode(data: bytes) -> NDArray[Any]:
-    """Pixels (B, H, W) of an encoded image: JPEG, PNG and what else Pillow reads, or FITS.
+    """Pixels (B, H, W) of an encoded image: JPEG, PNG and what else Pillow reads, or FITS; also gzipped.
 
     Raises
     ------
@@ -68,6 +75,8 @@ def decode(data: bytes) -> NDArray[Any]:
     """
     if not data:
         raise BrokenImage("there are no bytes")
+    if data.startswith(b"\x1f\x8b"):
+        data = _unzipped(data)
     if data.startswith(b"SIMPLE  ="):
         return _decode_fits(io.BytesIO(data))
     pillow = require("PIL.Image", extra="morphology")
@@ -80,8 +89,19 @@ def decode(data: bytes) -> NDArray[Any]:
     except BrokenImage:
         raise
     except Exception as error:
-        raise BrokenImage(f"not an image, or cut off ({_line(error)})") from None
+        raise BrokenImage(f"not an image, or cut off ({first_line(error)})") from None
     return channels_first(pixels)
+
+
+def _unzipped(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            found = file.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BrokenImage(f"not a gzip file, or cut off ({first_line(error)})") from None
+    if len(found) > _MOST_BYTES:
+        raise BrokenImage(f"unpacked it has more than {_MOST_BYTES} bytes, which is no cutout")
+    return found
 
 
 def channels_first(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -110,16 +130,39 @@ def _decode_fits(file: Any) -> NDArray[Any]:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(file, memmap=False) as hdus:
-                pixels = next((h.data for h in hdus if h.is_image and h.data is not None), None)
+                hdu = next((h for h in hdus if h.is_image and h.data is not None), None)
+                pixels = None if hdu is None else hdu.data
+                flipped = hdu is not None and mirrored(hdu.header)
     except Exception as error:
-        raise BrokenImage(f"not a FITS image, or cut off ({_line(error)})") from None
+        raise BrokenImage(f"not a FITS image, or cut off ({first_line(error)})") from None
     if pixels is None:
         raise BrokenImage("the FITS file has no image")
-    return channels_first(np.asarray(pixels, dtype=pixels.dtype.newbyteorder("=")))
+    return upright(channels_first(np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))), flipped)
 
 
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def upright(pixels: NDArray[Any], flipped: bool) -> NDArray[Any]:
+    """FITS pixels (B, H, W) as a picture shows them: the first row at the top, handedness as on the sky."""
+    return pixels[:, ::-1, ::-1] if flipped else pixels[:, ::-1]
+
+
+def mirrored(header: Any) -> bool:
+    """Whether the WCS of a header, or a WCS, has east to the right where north is up (positive determinant)."""
+    from astropy.wcs import WCS
+
+    try:
+        wcs = header if isinstance(header, WCS) else WCS(header)
+    except Exception:  # a header that astropy cannot make sense of says nothing of the sky
+        return False
+    if not wcs.has_celestial:
+        return False
+    matrix = wcs.pixel_scale_matrix[[wcs.wcs.lng, wcs.wcs.lat], :2]
+    return bool(np.linalg.det(matrix) > 0)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, without addresses of objects, so that the same fault reads the same."""
+    lines = [line.strip() for line in re.sub(r" ?<[^<>]* at 0x[0-9a-f]+>", "", str(error)).splitlines()]
+    lines = [line for line in lines if line]
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
@@ -149,7 +192,7 @@ class Arrays(Source):
         try:
             pixels = np.asarray(self.array[row])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
+            raise BrokenImage(f"the row cannot be read ({first_line(error)})") from None
         if pixels.dtype.kind == "V" or pixels.dtype == object:
             return decode(bytes(pixels.tolist() if pixels.dtype.kind == "V" else pixels.item()))
         if pixels.ndim == 1 and pixels.dtype == np.uint8:
@@ -218,7 +261,7 @@ class ParquetColumn(Source):
                     path, group = self._places[index]
                     table = pq.ParquetFile(path).read_row_group(group, columns=[self.column])
                 except (OSError, pa.ArrowException) as error:
-                    raise BrokenImage(f"the row cannot be read ({_line(error)})") from None
+                    raise BrokenImage(f"the row cannot be read ({first_line(error)})") from None
                 self._groups[index] = table.column(0).combine_chunks()
                 while len(self._groups) > self._most:
                     self._groups.popitem(last=False)
@@ -275,83 +318,3 @@ class Files(Source):
             return decode(Path(path).read_bytes())
         except OSError as error:
             raise BrokenImage(f"{Path(path).name} cannot be read ({error.strerror or 'no file'})") from None
-
-
-class Mosaic(Source):
-    """Cutouts of large FITS images around positions, through their WCS.
-
-    Parameters
-    ----------
-    mosaics : sequence of sequences of paths
-        For each band its tiles; several extensions of one file are not looked at, only the first image.
-    ra, dec : (N,) arrays
-        Degrees, ICRS.
-    size : int
-        Pixels on a side. A band is cut on its own pixel grid, hence aligned to half a pixel.
-
-    Raises
-    ------
-    TableError
-        If a file cannot be read, or no tile of a band has celestial coordinates.
-    """
-
-    def __init__(self, mosaics: Sequence[Sequence[str]], ra: Any, dec: Any, size: int) -> None:
-        self.mosaics = [tuple(map(str, tiles)) for tiles in mosaics]
-        self.ra, self.dec, self.size = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float), size
-        self._open: list[list[tuple[Any, Any]]] | None = None
-        self.tiles()  # a mosaic that cannot be used is told at once
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
-
-    def __len__(self) -> int:
-        return len(self.ra)
-
-    def tiles(self) -> list[list[tuple[Any, Any]]]:
-        """For each band the pixels, mapped from disk, and the WCS of its tiles."""
-        if self._open is None:
-            self._open = [[t for t in map(_tile, tiles) if t is not None] for tiles in self.mosaics]
-            for tiles, found in zip(self.mosaics, self._open):
-                if not found:
-                    raise TableError(
-                        f"{', '.join(tiles)}: no celestial WCS, so that nothing can be cut out by position"
-                    )
-        return self._open
-
-    def load(self, row: int) -> NDArray[Any]:
-        from astropy.nddata import Cutout2D, NoOverlapError, PartialOverlapError
-
-        if not (np.isfinite(self.ra[row]) and np.isfinite(self.dec[row])):
-            raise BrokenImage("the position is not known")
-        planes = []
-        for tiles in self.tiles():
-            for data, wcs in tiles:
-                place = tuple(float(v) for v in wcs.world_to_pixel_values(self.ra[row], self.dec[row]))
-                try:
-                    planes.append(Cutout2D(data, place, self.size, mode="strict", copy=True).data)
-                    break
-                except (NoOverlapError, PartialOverlapError, ValueError):
-                    continue
-            else:
-                raise BrokenImage("the cutout lies outside the mosaic, or over its edge")
-        return np.stack([p.astype(p.dtype.newbyteorder("=")) for p in planes])
-
-
-def _tile(path: str) -> tuple[Any, Any] | None:
-    """The first image of a FITS file and its WCS, or None where it has none."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hdus = fits.open(path, memmap=True)
-            hdu = next((h for h in hdus if h.is_image and h.header.get("NAXIS") == 2), None)
-            if hdu is None:
-                raise TableError(f"'{path}' has no image of two dimensions")
-            wcs = WCS(hdu.header)
-            return (hdu.data, wcs.celestial) if wcs.has_celestial else None
-    except TableError:
-        raise
-    except Exception as error:
-        raise TableError(f"cannot read '{path}': {_line(error)}") from error

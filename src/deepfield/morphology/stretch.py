@@ -95,8 +95,7 @@ class Stretch(nn.Module):
         """
         if images.dim() != 4 or images.shape[1] != self.bands:
             raise DeepfieldError(f"images of shape (N, {self.bands}, H, W) expected, got {tuple(images.shape)}")
-        if psf_fwhm and len(psf_fwhm) != self.bands:
-            raise DeepfieldError(f"one PSF for each of {self.bands} bands expected, got {len(psf_fwhm)}")
+        self.tell(pixel_scale=pixel_scale, psf_fwhm=psf_fwhm)
         x = images.float()
         x = x[torch.isfinite(x).flatten(1).all(1)]
         if not len(x):
@@ -110,10 +109,28 @@ class Stretch(nn.Module):
             raise DeepfieldError("a band is the same everywhere: it has no signal")
         self.shift.copy_(y.mean((0, 2, 3), keepdim=True)[0])
         self.scale.copy_(deviation)
-        self.pixel_scale.fill_(pixel_scale)
-        if psf_fwhm:
-            self.psf_fwhm.copy_(torch.tensor(psf_fwhm))
         return self
+
+    @torch.no_grad()
+    def tell(self, *, pixel_scale: float = 0.0, psf_fwhm: Sequence[float] = ()) -> None:
+        """Set what is known of the camera of the training images, arcsec; 0 and empty where nothing is.
+
+        Raises
+        ------
+        DeepfieldError
+            If PSFs are given, but not one for each band.
+
+        Examples
+        --------
+        >>> s = Stretch(2)
+        >>> s.tell(pixel_scale=0.4, psf_fwhm=(1.5, 1.25))
+        >>> s.psf_fwhm.tolist()
+        [1.5, 1.25]
+        """
+        if len(psf_fwhm) not in (0, self.bands):
+            raise DeepfieldError(f"one PSF for each of {self.bands} bands expected, got {len(psf_fwhm)}")
+        self.pixel_scale.fill_(pixel_scale)
+        self.psf_fwhm.copy_(torch.tensor(psf_fwhm or [0.0] * self.bands))
 
     def _stretched(self, x: Tensor) -> Tensor:
         x = x * self.unit

@@ -37,7 +37,7 @@ from deepfield.morphology.model import (
     net_options,
     parts,
 )
-from deepfield.morphology.predict import answer, serve
+from deepfield.morphology.predict import answer, check_pixels, serve
 from deepfield.morphology.targets import Targets, swapped, targets
 from deepfield.morphology.trees import tree
 from deepfield.trust.temperature import fit_scale, fit_temperature
@@ -175,14 +175,17 @@ def _begin(
     net = dict(base.net) if base else net_options(config, len(images.bands), outputs)
     fresh = build(config, net, bands=len(images.bands), kind=kind, labels=truth.labels, questions=truth.tree)
     crop = int(images.meta.get("crop", 0))
-    model = MorphologyModel(config, fresh, images.bands, images.size, crop, kind, net, truth.labels, truth.tree)
+    seen = {"dtype": images.dtype, "native": images.meta["native"]}
+    model = MorphologyModel(
+        config, fresh, images.bands, images.size, crop, kind, net, truth.labels, truth.tree, seen=seen
+    )
     camera, core = parts(fresh)
     if base is None:
         known = {"pixel_scale": images.meta["pixel_scale"], "psf_fwhm": images.meta["psf_fwhm"]}
         camera.stretch.fit(camera.reduce(sample), **known)
     core.head.fit_target(truth.y[rows])
     if base is not None:
-        _take_over(model, base)
+        _take_over(model, base, images)
     elif truth.tree is None:
         share = truth.shares[rows].mean(0)
         for member in members(core):
@@ -191,13 +194,14 @@ def _begin(
     return model
 
 
-def _take_over(model: MorphologyModel, base: MorphologyModel) -> None:
-    """The weights of another model, but for the last layer where the answers are others."""
+def _take_over(model: MorphologyModel, base: MorphologyModel, images: Images) -> None:
+    """The weights of another model, but for the last layer if the answers are others; not its camera."""
     if len(model.bands) != len(base.bands):
         raise DeepfieldError(
             f"the images have {len(model.bands)} bands, the model to go on from {len(base.bands)}: "
             f"{', '.join(base.bands)}"
         )
+    check_pixels(base, images)
     same = model.answers == base.answers
     own = model.model.state_dict()
     taken = {
@@ -206,6 +210,10 @@ def _take_over(model: MorphologyModel, base: MorphologyModel) -> None:
         if same or not (".project." in name or name.startswith("head."))
     }
     model.model.load_state_dict(own | taken)
+    stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
+    if said := stretch.check(images.bands, scale):
+        images.warn(said)
+    stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 
 
 def _learn(
