@@ -92,6 +92,17 @@ def test_rmse_of_the_exact_fractions_is_its_floor():
         assert abs(float(found["rmse"]) - float(found["rmse_floor"])) < 4 * error < 0.02, name
 
 
+def test_rmse_floor_of_wide_fractions_is_that_of_the_exact_ones():
+    rng = np.random.default_rng(6)
+    f = rng.beta(0.3, 0.7, 20_000)
+    k = rng.binomial(40, f)
+    votes, a = np.stack([k, 40 - k], 1), np.tile([0.3, 0.7], (20_000, 1))
+    exact = np.sqrt(np.mean((k / 40 - f) ** 2))
+    assert exact == pytest.approx(np.sqrt(0.3 * 0.7 / (1 * 2) / 40), rel=0.02)  # a b / ((a + b) (a + b + 1)) / n
+    floor = score_votes(a, votes, classes(["yes", "no"])).questions["class"]["rmse_floor"]
+    assert float(floor) == pytest.approx(exact, rel=0.02)
+
+
 def test_pit_of_votes_is_that_of_scipy_and_uniform_for_a_mixture():
     rng = np.random.default_rng(3)
     a = np.stack([rng.uniform(0.5, 5, size=(3000, 2)), rng.uniform(5, 20, size=(3000, 2))])
