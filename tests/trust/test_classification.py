@@ -54,6 +54,8 @@ def test_reliability_is_the_diagonal_for_a_calibrated_model():
     r = cl.reliability(p[:, 0], label == 0)
     off = np.abs(np.subtract(r["observed"], r["predicted"])) / np.array(r["error"])
     assert off.max() < 4 and sum(r["n"]) == 20_000
+    wide = cl.reliability(p[:, 0], label == 0, variance=4 * p[:, 0] * (1 - p[:, 0]))
+    assert np.allclose(wide["error"], 2 * np.array(r["error"])) and wide["observed"] == r["observed"]
     weighted = cl.reliability([0.2, 0.25, np.nan], [0.0, 1.0, 1.0], [1, 3, 5])
     assert weighted["observed"] == [0.0, 1.0] or weighted["observed"] == [0.75]
 

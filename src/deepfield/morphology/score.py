@@ -244,9 +244,10 @@ def score_votes(
         questions[question.name] = score_question(
             mean[rows, part], variance[rows, part], k[rows, part], pit[rows, part], repeats=repeats, seed=seed
         )
-        share = k[rows, part] / asked[rows, i, None]
+        n, m, v = asked[rows, i], mean[rows, part], variance[rows, part]
+        share, spread = k[rows, part] / n[:, None], _within(m, v) / n[:, None] + v  # beta-binomial
         for j, name in enumerate(tree.columns[part]):
-            curves[name] = cl.reliability(mean[rows, part][:, j], share[:, j], asked[rows, i])
+            curves[name] = cl.reliability(m[:, j], share[:, j], n, spread[:, j])
     return Score(
         n=int(keep.sum()),
         n_missing=int((known & ~served).sum()),

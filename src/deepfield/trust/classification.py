@@ -124,7 +124,12 @@ def calibration_floor(
 
 
 def reliability(
-    predicted: ArrayLike, observed: ArrayLike, weight: ArrayLike | None = None, *, bins: int = 10
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    weight: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    *,
+    bins: int = 10,
 ) -> dict[str, list[float]]:
     """Predicted against observed frequency, in bins of equal width that hold anything.
 
@@ -134,12 +139,15 @@ def reliability(
         Probability of an answer, and whether (0 or 1) or how often it was given.
     weight : (N,) array, optional
         Votes behind each observed frequency.
+    variance : (N,) array, optional
+        Of each observed frequency, were the prediction right. By default that of so many independent votes,
+        p (1 - p) / weight; votes on one object share its fractions, and have a larger one (beta-binomial).
 
     Returns
     -------
     dict
-        ``predicted`` and ``observed`` (weighted means), ``error`` (binomial standard error of the predicted mean)
-        and ``n`` (weight) of each bin.
+        ``predicted`` and ``observed`` (weighted means), ``error`` (standard error of the observed mean, were
+        the predictions right) and ``n`` (weight) of each bin.
 
     Examples
     --------
@@ -151,14 +159,15 @@ def reliability(
     w = np.ones(len(p)) if weight is None else np.asarray(weight, dtype=np.float64)
     known = ~(np.isnan(p) | np.isnan(y)) & (w > 0)
     p, y, w = p[known], y[known], w[known]
+    var = p * (1 - p) / w if variance is None else np.asarray(variance, dtype=np.float64)[known]
     which = np.minimum((p * bins).astype(int), bins - 1)
     n = np.bincount(which, w, bins)
     full = n > 0
     mean = np.bincount(which, w * p, bins)[full] / n[full]
-    spread = np.bincount(which, w * p * (1 - p), bins)[full] / n[full]
+    error = np.sqrt(np.bincount(which, w**2 * var, bins)[full]) / n[full]
     return {
         "predicted": mean.tolist(),
         "observed": (np.bincount(which, w * y, bins)[full] / n[full]).tolist(),
-        "error": np.sqrt(spread / n[full]).tolist(),
+        "error": error.tolist(),
         "n": n[full].tolist(),
     }
