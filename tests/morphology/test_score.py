@@ -37,6 +37,14 @@ def test_classes_by_hand():
         s.auc  # noqa: B018
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_every_object_is_counted_once(soft):
+    p = [[0.8, 0.2], [np.nan] * 2, [0.5, 0.5], [np.nan] * 2, [np.nan] * 2]
+    label = np.array([0, 1, -1, -1, -1])
+    s = score(p, np.array([[1, 0], [0, 4], [0, 0]])[label] if soft else label)
+    assert (s.n, s.n_missing, s.n_without_truth) == (1, 1, 3), "missing: those with a truth and no prediction"
+
+
 def test_errors_are_those_of_the_sampling():
     rng = np.random.default_rng(1)
     values = []

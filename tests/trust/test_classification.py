@@ -36,6 +36,7 @@ def test_many_confusions_at_once():
 
 def test_soft_labels_and_rows_without_a_truth():
     p, share, known = cl.checked([[0.5, 0.5], [np.nan, np.nan], [0.9, 0.1]], [[3, 1], [1, 0], [0, 0]])
+    assert np.isnan(share[2]).all() and np.isnan(cl.checked([[0.5, 0.5]], [-1])[1]).all()
     assert share[0].tolist() == [0.75, 0.25] and known.tolist() == [True, False, False]
     assert cl.log_loss(p, share)[0] == pytest.approx(np.log(2))
 

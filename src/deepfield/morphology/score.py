@@ -166,8 +166,7 @@ def _score_classes(
     names = names or tuple(str(i) for i in range(count))
     if len(names) != count:
         raise DeepfieldError(f"{len(names)} names for {count} classes: {', '.join(names)}")
-    unserved = np.isnan(p).any(1)
-    without = ~unserved & ~known
+    without = np.isnan(share).any(1)
     if not known.any():
         raise DeepfieldError(f"none of the {len(p)} objects has both a prediction and a label")
     p, share = p[known], share[known]
@@ -189,7 +188,7 @@ def _score_classes(
         per = {"f1": cl.f1(confusion), "recall": right / confusion.sum(1), "precision": right / confusion.sum(0)}
     return Score(
         n=int(known.sum()),
-        n_missing=int(unserved.sum()),
+        n_missing=int((~known & ~without).sum()),
         n_without_truth=int(without.sum()),
         metrics=found,
         classes=names,

@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 def checked(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Probabilities (N, C), true shares (N, C) and the rows that have both.
 
-    A NaN row has no prediction; a label of -1, or a row of shares that sum to nothing, no truth.
+    A NaN row has no prediction; a label of -1, or a row of shares that sum to nothing, no truth:
+    its shares are NaN.
 
     Raises
     ------
@@ -43,12 +44,14 @@ def checked(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDA
         raise DeepfieldError("the probabilities of an object's classes sum to one; here they do not")
     if y.ndim == 2:
         total = y.sum(1, keepdims=True, dtype=np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return p, y / total, served & (total[:, 0] > 0)
+        given = np.isfinite(total) & (total > 0)
+        shares = np.divide(y, total, out=np.full(p.shape, np.nan), where=given)
+        return p, shares, served & given[:, 0]
     codes = y.astype(np.int64)
     if (codes != y).any() or (codes < -1).any() or (codes >= p.shape[1]).any():
         raise DeepfieldError(f"labels are numbers from 0 to {p.shape[1] - 1}, or -1 where there is none")
-    return p, np.eye(p.shape[1])[codes], served & (codes >= 0)
+    shares = np.where(codes[:, None] >= 0, np.eye(p.shape[1])[codes], np.nan)
+    return p, shares, served & (codes >= 0)
 
 
 def log_loss(probability: ArrayLike, share: ArrayLike) -> Array:
