@@ -167,6 +167,19 @@ def test_draws_have_the_moments_of_the_law():
     assert bool((d.sample((3,), 0) == 0).all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("total", [1e-6, 1e-4, 1e-2, 1.0])
+def test_fractions_of_tiny_concentrations_keep_their_mean(total, dtype):
+    torch.manual_seed(5)
+    share = torch.tensor([0.3, 0.7, 0.1, 0.2, 0.7], dtype=dtype)
+    d = DirichletMultinomial(total * share, [2, 3])
+    drawn = d.sample_fractions((40_000,)).double()
+    error = (d.variance.double() / 40_000).sqrt()
+    assert ((drawn.mean(0) - share).abs() < 4 * error).all(), "nearly every draw is one answer alone"
+    assert torch.allclose(drawn[:, :2].sum(1), torch.ones(40_000, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(drawn.var(0), d.variance.double(), rtol=0.05)
+
+
 def test_draws_of_a_mixture_come_from_all_members():
     low, high = (DirichletMultinomial(torch.tensor([[a, 1e4 - a]]), [2]) for a in (100.0, 9900.0))
     with torch.random.fork_rng():

@@ -37,6 +37,14 @@ def test_classes_by_hand():
         s.auc  # noqa: B018
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_every_object_is_counted_once(soft):
+    p = [[0.8, 0.2], [np.nan] * 2, [0.5, 0.5], [np.nan] * 2, [np.nan] * 2]
+    label = np.array([0, 1, -1, -1, -1])
+    s = score(p, np.array([[1, 0], [0, 4], [0, 0]])[label] if soft else label)
+    assert (s.n, s.n_missing, s.n_without_truth) == (1, 1, 3), "missing: those with a truth and no prediction"
+
+
 def test_errors_are_those_of_the_sampling():
     rng = np.random.default_rng(1)
     values = []
@@ -75,8 +83,7 @@ def test_the_true_posterior_covers_at_its_level_for_every_question():
         assert float(found["rmse"]) > float(found["rmse_floor"])
         assert found["confident_accuracy"].value > found["accuracy"].value
     for curve in s.reliability.values():
-        # Votes of one galaxy share its fractions: about four times the binomial variance.
-        off = np.subtract(curve["predicted"], curve["observed"]) / (2 * np.array(curve["error"]))
+        off = np.subtract(curve["predicted"], curve["observed"]) / np.array(curve["error"])
         assert np.abs(off).max() < 5
     assert score_votes(3 * a, k, t).log_prob < s.log_prob > score_votes(a / 3, k, t).log_prob
     overconfident = score_votes(5 * a, k, t).questions["bar"]
@@ -90,6 +97,33 @@ def test_rmse_of_the_exact_fractions_is_its_floor():
     for name, found in score_votes(sure, k, t).questions.items():
         error = np.hypot(found["rmse"].error, found["rmse_floor"].error)
         assert abs(float(found["rmse"]) - float(found["rmse_floor"])) < 4 * error < 0.02, name
+
+
+def test_rmse_floor_of_wide_fractions_is_that_of_the_exact_ones():
+    rng = np.random.default_rng(6)
+    f = rng.beta(0.3, 0.7, 20_000)
+    k = rng.binomial(40, f)
+    votes, a = np.stack([k, 40 - k], 1), np.tile([0.3, 0.7], (20_000, 1))
+    exact = np.sqrt(np.mean((k / 40 - f) ** 2))
+    assert exact == pytest.approx(np.sqrt(0.3 * 0.7 / (1 * 2) / 40), rel=0.02)  # a b / ((a + b) (a + b + 1)) / n
+    floor = score_votes(a, votes, classes(["yes", "no"])).questions["class"]["rmse_floor"]
+    assert float(floor) == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_reliability_of_the_true_posterior_is_off_by_its_error(members):
+    t, z = classes(["yes", "no"]), []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mean, total = rng.uniform(size=(members, 1000)), rng.uniform(1, 20, size=(members, 1000))
+        a = np.stack([mean * total, (1 - mean) * total], -1)
+        own = a[rng.integers(0, members, 1000), np.arange(1000)]
+        n = rng.integers(5, 60, 1000)
+        k = rng.binomial(n, rng.beta(own[:, 0], own[:, 1]))
+        curve = score_votes(a, np.stack([k, n - k], 1), t, repeats=2).reliability["class_yes"]
+        z.extend(np.subtract(curve["observed"], curve["predicted"]) / np.array(curve["error"]))
+    assert len(z) > 350 and np.std(z) == pytest.approx(1, abs=0.12), "three times 1 / sqrt(2 * 400)"
+    assert abs(np.mean(z)) < 4 / np.sqrt(len(z))
 
 
 def test_pit_of_votes_is_that_of_scipy_and_uniform_for_a_mixture():

@@ -60,3 +60,42 @@ def test_mirror_images_are_found_by_their_names_and_need_a_group_that_sees_them(
         swapped(["S clockwise", "S anticlockwise"], (), True)
     with pytest.raises(DeepfieldError, match="swap names 'x', which is no class"):
         swapped(["a", "b"], ("a", "x"), False)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("Z", "S"),
+        ("Z-spiral", "S-spiral"),
+        ("z spiral", "S_spiral"),
+        ("left", "right"),
+        ("Left-handed", "right handed"),
+        ("clockwise", "anti-clockwise"),
+        ("Clockwise", "Counter-clockwise"),
+        ("Clockwise Spiral", "counter_clockwise spiral"),
+        ("cw", "CCW"),
+    ],
+)
+def test_pairs_by_their_common_names(pair, caplog):
+    assert handed(["edge", *pair, "spiral"]) == handed([pair[1], "edge", pair[0]]) == pair
+    with caplog.at_level("INFO", logger="deepfield"):
+        assert swapped(pair, (), False) == pair
+    assert len(caplog.records) == 1 and all(repr(name) in caplog.text for name in pair)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["spiral", "z0"],
+        ["spiral", "zpiral", "s0", "z0"],  # z and s are words, not letters
+        ["spiral", "elliptical", "S", "E"],
+        ["clockwise", "clock-wise", "wise"],
+        ["bright", "left", "bright left", "faint right"],
+        ["clockwise bar", "anticlockwise ring"],
+        ["1", "2", "10"],
+    ],
+)
+def test_names_that_are_no_pair(labels, caplog):
+    with caplog.at_level("INFO", logger="deepfield"):
+        assert swapped(labels, (), True) == ()
+    assert not caplog.records

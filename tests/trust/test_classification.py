@@ -36,6 +36,7 @@ def test_many_confusions_at_once():
 
 def test_soft_labels_and_rows_without_a_truth():
     p, share, known = cl.checked([[0.5, 0.5], [np.nan, np.nan], [0.9, 0.1]], [[3, 1], [1, 0], [0, 0]])
+    assert np.isnan(share[2]).all() and np.isnan(cl.checked([[0.5, 0.5]], [-1])[1]).all()
     assert share[0].tolist() == [0.75, 0.25] and known.tolist() == [True, False, False]
     assert cl.log_loss(p, share)[0] == pytest.approx(np.log(2))
 
@@ -54,6 +55,8 @@ def test_reliability_is_the_diagonal_for_a_calibrated_model():
     r = cl.reliability(p[:, 0], label == 0)
     off = np.abs(np.subtract(r["observed"], r["predicted"])) / np.array(r["error"])
     assert off.max() < 4 and sum(r["n"]) == 20_000
+    wide = cl.reliability(p[:, 0], label == 0, variance=4 * p[:, 0] * (1 - p[:, 0]))
+    assert np.allclose(wide["error"], 2 * np.array(r["error"])) and wide["observed"] == r["observed"]
     weighted = cl.reliability([0.2, 0.25, np.nan], [0.0, 1.0, 1.0], [1, 3, 5])
     assert weighted["observed"] == [0.0, 1.0] or weighted["observed"] == [0.75]
 

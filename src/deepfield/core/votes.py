@@ -76,6 +76,11 @@ class Groups:
         """(..., A) to (..., Q)."""
         return x.new_zeros(*x.shape[:-1], self.count).index_add(-1, self.owner(x), x)
 
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest of each group: (..., A) to (..., Q)."""
+        lowest = x.new_full((*x.shape[:-1], self.count), -torch.inf)
+        return lowest.scatter_reduce(-1, self.owner(x).expand_as(x), x, "amax")
+
     def spread(self, y: Tensor) -> Tensor:
         """(..., Q) to (..., A)."""
         return y[..., self.owner(y)]
@@ -244,8 +249,12 @@ class DirichletMultinomial(Distribution):
         pick = torch.randint(len(self.stack), (1, *shape[:-1], 1), device=self.stack.device)
         wide = self.stack.reshape(len(self.stack), *[1] * len(sample_shape), *self.stack.shape[1:])
         a = wide.expand(-1, *shape).gather(0, pick.expand(1, *shape))[0]
-        gamma = torch._standard_gamma(a.double()).clamp_min(torch.finfo(torch.float64).tiny)
-        return (gamma / self.groups.spread(self.groups.sum(gamma))).to(self.stack)
+        # In logs: gammas of small concentrations underflow, often all of a question's. A gamma of a is one of
+        # a + 1 times U^(1/a) (Marsaglia & Tsang 2000, ACM TOMS 26, 363), and -log U is exponential.
+        a = a.double()
+        logs = torch._standard_gamma(a + 1).log() - torch.empty_like(a).exponential_() / a
+        part = (logs - self.groups.spread(self.groups.largest(logs))).exp()
+        return (part / self.groups.spread(self.groups.sum(part))).to(self.stack)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = (), voters: int | Tensor = 1) -> Tensor:

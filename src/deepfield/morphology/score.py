@@ -166,8 +166,7 @@ def _score_classes(
     names = names or tuple(str(i) for i in range(count))
     if len(names) != count:
         raise DeepfieldError(f"{len(names)} names for {count} classes: {', '.join(names)}")
-    unserved = np.isnan(p).any(1)
-    without = ~unserved & ~known
+    without = np.isnan(share).any(1)
     if not known.any():
         raise DeepfieldError(f"none of the {len(p)} objects has both a prediction and a label")
     p, share = p[known], share[known]
@@ -189,7 +188,7 @@ def _score_classes(
         per = {"f1": cl.f1(confusion), "recall": right / confusion.sum(1), "precision": right / confusion.sum(0)}
     return Score(
         n=int(known.sum()),
-        n_missing=int(unserved.sum()),
+        n_missing=int((~known & ~without).sum()),
         n_without_truth=int(without.sum()),
         metrics=found,
         classes=names,
@@ -234,7 +233,7 @@ def score_votes(
     stack, k = stack[:, keep], k[keep]
     law = DirichletMultinomial(torch.from_numpy(stack[0]), tree.groups)
     law = law.average_with([DirichletMultinomial(torch.from_numpy(s), tree.groups) for s in stack[1:]])
-    mean, asked = law.mean.numpy(), tree.voters(k)
+    mean, variance, asked = law.mean.numpy(), law.variance.numpy(), tree.voters(k)
     pit = vote_pit(stack, k, tree.groups, seed=seed)
     questions, curves = {}, {}
     for i, question in enumerate(tree.questions):
@@ -242,11 +241,12 @@ def score_votes(
         if not rows.any():
             continue
         questions[question.name] = score_question(
-            mean[rows, part], k[rows, part], pit[rows, part], repeats=repeats, seed=seed
+            mean[rows, part], variance[rows, part], k[rows, part], pit[rows, part], repeats=repeats, seed=seed
         )
-        share = k[rows, part] / asked[rows, i, None]
+        n, m, v = asked[rows, i], mean[rows, part], variance[rows, part]
+        share, spread = k[rows, part] / n[:, None], _within(m, v) / n[:, None] + v  # beta-binomial
         for j, name in enumerate(tree.columns[part]):
-            curves[name] = cl.reliability(mean[rows, part][:, j], share[:, j], asked[rows, i])
+            curves[name] = cl.reliability(m[:, j], share[:, j], n, spread[:, j])
     return Score(
         n=int(keep.sum()),
         n_missing=int((known & ~served).sum()),
@@ -260,14 +260,14 @@ def score_votes(
 
 
 def score_question(
-    mean: Array, votes: Array, pit: Array, *, repeats: int = 200, seed: int = 0
+    mean: Array, variance: Array, votes: Array, pit: Array, *, repeats: int = 200, seed: int = 0
 ) -> dict[str, Metric]:
     """Metrics of one question on the objects that count.
 
     Parameters
     ----------
-    mean : (N, K) array
-        Expected fractions.
+    mean, variance : (N, K) arrays
+        Of the fractions.
     votes : (N, K) array
     pit : (N, K) array
         From :func:`vote_pit`.
@@ -284,7 +284,7 @@ def score_question(
     share = votes / n
     right = (mean.argmax(1) == votes.argmax(1)).astype(float)
     sure = share.max(1) >= CONFIDENT
-    noise = (mean * (1 - mean) / n).mean(1)
+    noise = (_within(mean, variance) / n).mean(1)
     root = lambda v: np.sqrt(v.mean(1))  # noqa: E731
     plain = lambda v: v.mean(1)  # noqa: E731
     found = {
@@ -298,6 +298,11 @@ def score_question(
         inside = (np.abs(pit - 0.5) <= 0.5 * level).mean(1)
         found[name] = _metric(plain, inside, repeats, seed)
     return found
+
+
+def _within(mean: Array, variance: Array) -> Array:
+    """E[f (1 - f)] of fractions f: n times the variance of a share of n votes, were f known."""
+    return np.maximum(mean * (1 - mean) - variance, 0.0)
 
 
 def vote_pit(a: Array, votes: Array, groups: Sequence[int], *, seed: int = 0) -> Array:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -135,22 +135,39 @@ def _shared(table: Table, names: Sequence[str], classes: Sequence[str]) -> Targe
     return Targets(torch.from_numpy(shares).float(), fine, tuple(classes or (n.removeprefix("p_") for n in names)))
 
 
+# What a name says of the way its arms wind, and of the other way, its words joined without or with a space.
+_MIRRORED = (
+    ("", "clockwise", "anticlockwise"),
+    ("", "clockwise", "counterclockwise"),
+    ("", "cw", "acw"),
+    ("", "cw", "ccw"),
+    ("", "left", "right"),
+    (" ", r"\bz\b", "s"),
+)
+
+
 def handed(labels: Sequence[str]) -> tuple[str, ...]:
     """Two classes whose names say that a mirror exchanges them, or nothing.
 
+    Capitals, spaces, ``-`` and ``_`` do not matter. Names that differ in nothing else are a pair by ``clockwise``
+    and ``anticlockwise`` or ``counterclockwise``, ``cw`` and ``acw`` or ``ccw``, ``left`` and ``right``, or by the
+    words ``z`` and ``s``, after the way the arms wind.
+
     Examples
     --------
-    >>> handed(["elliptical", "spiral anticlockwise", "spiral clockwise"])
-    ('spiral clockwise', 'spiral anticlockwise')
+    >>> handed(["elliptical", "spiral anti-clockwise", "Spiral_clockwise"])
+    ('Spiral_clockwise', 'spiral anti-clockwise')
+    >>> handed(["S-spiral", "Z-spiral"])
+    ('Z-spiral', 'S-spiral')
     >>> handed(["elliptical", "spiral"])
     ()
     """
-    for way, back in (("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"), ("cw", "acw"),
-                      ("cw", "ccw")):  # fmt: skip
-        for one, other in permutations(labels, 2):
-            a, b = one.lower(), other.lower()
-            if way in a and back not in a and b == a.replace(way, back):
-                return one, other
+    for by, way, back in _MIRRORED:
+        plain = {by.join(re.split(r"[-_\s]+", label.lower())): label for label in labels}
+        for name, label in plain.items():
+            for found in re.finditer(way, name):
+                if other := plain.get(name[: found.start()] + back + name[found.end() :]):
+                    return label, other
     return ()
 
 
@@ -170,4 +187,6 @@ def swapped(labels: Sequence[str], swap: Sequence[str], group_mirrors: bool) -> 
             f"'{pair[0]}' and '{pair[1]}' are mirror images of each other, which the groups p4m and d8 "
             "cannot tell apart: take p4, c8 or none"
         )
+    if pair:
+        log.info("a mirrored image of class '%s' is taken for one of class '%s', and the other way round", *pair)
     return pair

@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 def checked(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Probabilities (N, C), true shares (N, C) and the rows that have both.
 
-    A NaN row has no prediction; a label of -1, or a row of shares that sum to nothing, no truth.
+    A NaN row has no prediction; a label of -1, or a row of shares that sum to nothing, no truth:
+    its shares are NaN.
 
     Raises
     ------
@@ -43,12 +44,14 @@ def checked(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDA
         raise DeepfieldError("the probabilities of an object's classes sum to one; here they do not")
     if y.ndim == 2:
         total = y.sum(1, keepdims=True, dtype=np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return p, y / total, served & (total[:, 0] > 0)
+        given = np.isfinite(total) & (total > 0)
+        shares = np.divide(y, total, out=np.full(p.shape, np.nan), where=given)
+        return p, shares, served & given[:, 0]
     codes = y.astype(np.int64)
     if (codes != y).any() or (codes < -1).any() or (codes >= p.shape[1]).any():
         raise DeepfieldError(f"labels are numbers from 0 to {p.shape[1] - 1}, or -1 where there is none")
-    return p, np.eye(p.shape[1])[codes], served & (codes >= 0)
+    shares = np.where(codes[:, None] >= 0, np.eye(p.shape[1])[codes], np.nan)
+    return p, shares, served & (codes >= 0)
 
 
 def log_loss(probability: ArrayLike, share: ArrayLike) -> Array:
@@ -124,7 +127,12 @@ def calibration_floor(
 
 
 def reliability(
-    predicted: ArrayLike, observed: ArrayLike, weight: ArrayLike | None = None, *, bins: int = 10
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    weight: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+    *,
+    bins: int = 10,
 ) -> dict[str, list[float]]:
     """Predicted against observed frequency, in bins of equal width that hold anything.
 
@@ -134,12 +142,15 @@ def reliability(
         Probability of an answer, and whether (0 or 1) or how often it was given.
     weight : (N,) array, optional
         Votes behind each observed frequency.
+    variance : (N,) array, optional
+        Of each observed frequency, were the prediction right. By default that of so many independent votes,
+        p (1 - p) / weight; votes on one object share its fractions, and have a larger one (beta-binomial).
 
     Returns
     -------
     dict
-        ``predicted`` and ``observed`` (weighted means), ``error`` (binomial standard error of the predicted mean)
-        and ``n`` (weight) of each bin.
+        ``predicted`` and ``observed`` (weighted means), ``error`` (standard error of the observed mean, were
+        the predictions right) and ``n`` (weight) of each bin.
 
     Examples
     --------
@@ -151,14 +162,15 @@ def reliability(
     w = np.ones(len(p)) if weight is None else np.asarray(weight, dtype=np.float64)
     known = ~(np.isnan(p) | np.isnan(y)) & (w > 0)
     p, y, w = p[known], y[known], w[known]
+    var = p * (1 - p) / w if variance is None else np.asarray(variance, dtype=np.float64)[known]
     which = np.minimum((p * bins).astype(int), bins - 1)
     n = np.bincount(which, w, bins)
     full = n > 0
     mean = np.bincount(which, w * p, bins)[full] / n[full]
-    spread = np.bincount(which, w * p * (1 - p), bins)[full] / n[full]
+    error = np.sqrt(np.bincount(which, w**2 * var, bins)[full]) / n[full]
     return {
         "predicted": mean.tolist(),
         "observed": (np.bincount(which, w * y, bins)[full] / n[full]).tolist(),
-        "error": np.sqrt(spread / n[full]).tolist(),
+        "error": error.tolist(),
         "n": n[full].tolist(),
     }
