@@ -94,26 +94,16 @@ def folded(part: str) -> str:
     return table(head, rows)
 
 
-def chirality() -> str:
-    """Each way of training over the folds."""
-    runs = [run for run in results("chirality")["runs"].values() if run["group"] == "c8"]
-    rows = []
-    for way in ("simulated alone", "real alone", "simulated, then real"):
-        parts = [run[way] for run in runs]
-        rows.append([way, spread([100 * p["accuracy"] for p in parts], 1), spread([p["log_loss"] for p in parts]),
-                     spread([p["calibration_error"] for p in parts]),
-                     spread([100 * p["mirror exchanges"] for p in parts], 1)])  # fmt: skip
-    return table(["c8 trained on", "accuracy, %", "log-loss", "ECE", "exchanged, %"], rows)
-
-
 def votes() -> str:
     runs = list(results("votes")["runs"].values())
     rows = []
     for question in runs[0]["questions"]:
         parts = [r["questions"][question] for r in runs]
         rows.append([question, *(spread([100 * p[level] for p in parts], 1) for level in
-                                 ("0.5", "0.683", "0.9", "0.955")), spread([p["ks"] for p in parts])])  # fmt: skip
-    head = ["question", "50", "68.3", "90", "95.5", "KS of the ranks"]
+                                 ("0.5", "0.683", "0.9", "0.955")), spread([p["ks"] for p in parts]),
+                     *(spread([100 * r["votes"][question][c]["value"] for r in runs], 1) for c in
+                       ("coverage_683", "coverage_955"))])  # fmt: skip
+    head = ["question", "50", "68.3", "90", "95.5", "KS of the ranks", "votes, 68.3", "votes, 95.5"]
     return table(head, rows)
 
 
@@ -187,9 +177,11 @@ def main() -> None:
     fields = {name: function() for name, function in
               {"galaxies": galaxies, "invariance": invariance, "votes": votes, "active": active,
                "speed": speed}.items()}  # fmt: skip
-    pool = next(iter(results("active")["runs"].values()))["pool"]
-    fields |= {"pool": f"{pool:,}"}
-    fields |= {"chirality": chirality(), "radio": folded("radio"), "machine": cores}
+    runs = results("active")["runs"].values()
+    fields["pool"] = f"{next(iter(runs))['pool']:,}" if runs else "?"
+    voted = list(results("votes")["runs"].values())
+    fields |= {"vote_seconds": spread([r["seconds"] for r in voted], 0), "vote_epochs": str(voted[0]["epochs"])}
+    fields |= {"radio": folded("radio"), "machine": cores}
     text = (ROOT / "morphology_page.md").read_text()
     for name, value in fields.items():
         text = text.replace("{{" + name + "}}", value.strip())
