@@ -22,6 +22,22 @@ def test_nothing_changed_is_what_the_camera_sees(side):
     assert torch.equal(Seen(camera)(x, y, generator=generator())[0], camera(x))
 
 
+@pytest.mark.parametrize("side", [33, 48, 64, 72, 80, 96, 100, 127, 128, 150, 200])
+def test_nothing_changed_is_what_the_camera_sees_at_any_ratio(side):
+    size, camera = 64, Camera(1, 64)
+    noise = torch.randn(3, 1, side, side, generator=generator())
+    x = torch.fft.irfft2(torch.fft.rfft2(noise) * smooth(side), s=(side, side))
+    seen = Augment(camera, MorphologyConfig(**STILL))(x, torch.zeros(3), generator=generator())[0]
+    right = camera(x)
+    assert right.shape[-1] == size and (seen - right).square().mean() < 1e-8 * right.square().mean()
+
+
+def smooth(side):
+    """A band limit of a quarter of a cycle a pixel, half of what the pixels can hold."""
+    down, along = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+    return torch.hypot(down, along) < 0.25
+
+
 def test_turns_keep_rings():
     y, x = torch.meshgrid(*[torch.arange(32.0) - 15.5] * 2, indexing="ij")
     ring = torch.exp(-((torch.hypot(x, y) - 8) ** 2) / 8)[None, None].expand(20, 1, 32, 32)

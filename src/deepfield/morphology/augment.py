@@ -15,9 +15,9 @@ from deepfield.morphology.model import Camera, MorphologyConfig
 class Augment:
     """Batches of raw pixels and targets to what the net sees, each image changed at random.
 
-    Pixels are drawn on a turned grid from an image of up to twice the net's resolution, averaged over the size of
-    the net's pixels first, so that nothing is sampled too coarsely; then stretched. With all changes off the
-    result is the camera's own, to the interpolation.
+    Pixels are drawn on a turned grid from an image of twice the net's resolution, averaged over the size of the
+    net's pixels first, so that nothing is sampled too coarsely; then stretched. Images that are no finer than the
+    net's are drawn from as the camera has them. With all changes off the result is the camera's own.
 
     Parameters
     ----------
@@ -57,8 +57,9 @@ class Augment:
     def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
         """Each image on its own turned grid of the net's pixels."""
         config, n, size = self.config, len(x), self.camera.pixels
-        fine = self.camera.reduce(x, min(x.shape[-1], 2 * size))
-        window = max(1, round(fine.shape[-1] / size))
+        # A whole number of pixels to one of the net's: the mean over these is then the camera's exactly.
+        window = 2 if x.shape[-1] > size else 1
+        fine = self.camera.reduce(x, window * size)
         blurred = F.avg_pool2d(fine, window, 1) if window > 1 else fine
         angle, scale = (torch.rand(n, generator=generator) for _ in range(2))
         place = 2 * config.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
