@@ -179,6 +179,7 @@ def main() -> None:
                "speed": speed}.items()}  # fmt: skip
     runs = results("active")["runs"].values()
     fields["pool"] = f"{next(iter(runs))['pool']:,}" if runs else "?"
+    fields["active_seeds"] = str(len(runs) // 2)
     voted = list(results("votes")["runs"].values())
     fields |= {"vote_seconds": spread([r["seconds"] for r in voted], 0), "vote_epochs": str(voted[0]["epochs"])}
     fields |= {"radio": folded("radio"), "machine": cores}
