@@ -58,13 +58,13 @@ def galaxies() -> str:
     for group, runs in found.items():
         tested = f"{int(np.sum(runs[0]['confusion']))} galaxies"
         seconds = spread([r["seconds"] for r in runs], 0)
-        rows.append([NAMES[group], str(runs[0]["parameters"]), seconds, str(runs[0]["epochs"]),
+        rows.append([NAMES[group], str(len(runs)), str(runs[0]["parameters"]), seconds, str(runs[0]["epochs"]),
                      *(spread([r[m] for r in runs]) for m in SCORES)])  # fmt: skip
         if group == "none":
             averaged = [r["averaged"] for r in runs]
             eightfold = (spread([r[m] for r in averaged]) for m in SCORES)
-            rows.append(["the same, asked eight times", "", "", "", *eightfold])
-    text = table(["net", "weights", "CPU s", "epochs", *SCORES.values()], rows)
+            rows.append(["the same, asked eight times", "", "", "", "", *eightfold])
+    text = table(["net", "seeds", "weights", "CPU s", "epochs", *SCORES.values()], rows)
     return f"Tested on {tested}.\n\n{text}\n{compared()}"
 
 
