@@ -8,7 +8,7 @@ from deepfield.core.fit import FitConfig, fit
 from deepfield.core.model import Model
 from deepfield.core.table import Table
 from deepfield.core.votes import DirichletMultinomial, Votes
-from deepfield.morphology.images import Frame, Images, _overlap
+from deepfield.morphology.images import Frame, Images, overlap
 from deepfield.morphology.labels import read_votes
 from deepfield.morphology.read import read
 from deepfield.morphology.simulate import simulate
@@ -143,7 +143,7 @@ def test_frames_crop_resample_and_keep_the_flux():
     for size in (6, 5, 4):
         assert Frame(2, size).fit(flux).sum() == pytest.approx(flux.sum(), abs=1e-3)
     assert np.array_equal(Frame(2, 4, crop=4).fit(flux), flux[:, 4:8, 4:8])
-    assert np.allclose(_overlap(5, 2), [[1, 1, 0.5, 0, 0], [0, 0, 0.5, 1, 1]])
+    assert np.allclose(overlap(5, 2), [[1, 1, 0.5, 0, 0], [0, 0, 0.5, 1, 1]])
     flat = np.full((2, 12, 12), 200, np.uint8)
     for size in (6, 5, 24):
         out = Frame(2, size).fit(flat)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,33 +172,27 @@ class Lens:
         parts = [torch.hypot(x - lift(a, x), y - lift(b, y)) for a, b in self.centres]
         return torch.stack(parts).amin(0) if parts else torch.full_like(x, math.inf)
 
-    def potential(self, x: Any, y: Any) -> Tensor:
-        """Psi in arcsec^2."""
+    def _each(self, what: int, x: Any, y: Any) -> Iterator[Any]:
+        """What one function of its profile (0 potential, 1 deflection, 2 Hessian) gives for each deflector."""
         x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
-        parts = []
         for d in self.deflectors:
             along, across, parameters = d.at(x, y)
-            parts.append(PROFILES[d.kind][1](along, across, *parameters))
-        return sum(parts[1:], parts[0])
+            functions: tuple[Callable[..., Any], ...] = PROFILES[d.kind][1:]
+            yield functions[what](along, across, *parameters)
+
+    def potential(self, x: Any, y: Any) -> Tensor:
+        """Psi in arcsec^2."""
+        return functools.reduce(operator.add, self._each(0, x, y))
 
     def deflection(self, x: Any, y: Any) -> Pair:
         """(alpha_x, alpha_y) in arcsec."""
-        x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
-        parts = []
-        for d in self.deflectors:
-            along, across, parameters = d.at(x, y)
-            parts.append(PROFILES[d.kind][2](along, across, *parameters))
-        return sum((p[0] for p in parts[1:]), parts[0][0]), sum((p[1] for p in parts[1:]), parts[0][1])
+        along_x, along_y = zip(*self._each(1, x, y))
+        return functools.reduce(operator.add, along_x), functools.reduce(operator.add, along_y)
 
     def hessian(self, x: Any, y: Any) -> Hessian:
         """(psi_xx, psi_xy, psi_yy)."""
-        x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
-        total: list[Tensor] = []
-        for d in self.deflectors:
-            along, across, parameters = d.at(x, y)
-            part = PROFILES[d.kind][3](along, across, *parameters)
-            total = [a + b for a, b in zip(total, part)] if total else list(part)
-        return total[0], total[1], total[2]
+        xx, xy, yy = (functools.reduce(operator.add, part) for part in zip(*self._each(2, x, y)))
+        return xx, xy, yy
 
     def source(self, x: Any, y: Any) -> Pair:
         """Where in the source plane light seen at (x, y) comes from: beta = theta - alpha(theta)."""

@@ -73,7 +73,7 @@ class Frame:
 
 def _resample(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     """Share every pixel out among those it overlaps: floats keep their sum, bytes their brightness."""
-    share = _overlap(pixels.shape[-1], size)
+    share = overlap(pixels.shape[-1], size).astype(np.float32)
     y = share @ pixels.astype(np.float32) @ share.T
     if pixels.dtype == np.uint8:
         return np.clip(np.rint(y * (size / pixels.shape[-1]) ** 2), 0, 255).astype(np.uint8)
@@ -81,11 +81,11 @@ def _resample(pixels: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 @functools.lru_cache
-def _overlap(side: int, size: int) -> NDArray[np.float32]:
+def overlap(side: int, size: int) -> NDArray[np.float64]:
     """How much of each of ``side`` pixels in a row falls into each of ``size`` (size, side)."""
     width, old, new = side / size, np.arange(side), np.arange(size)[:, None]
     covered = np.minimum(old + 1, (new + 1) * width) - np.maximum(old, new * width)
-    return np.clip(covered, 0, 1).astype(np.float32)
+    return np.clip(covered, 0, 1)
 
 
 def _decode(source: Source, frame: Frame, rows: Sequence[int]) -> list[NDArray[Any] | str]:

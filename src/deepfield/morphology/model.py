@@ -21,6 +21,7 @@ from deepfield.core.nets import ConvNet, width_for
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.store import Saved, load, restore, save, settings
 from deepfield.core.votes import Votes
+from deepfield.morphology.images import overlap
 from deepfield.morphology.stretch import KINDS, Stretch
 from deepfield.morphology.trees import Tree, from_dict, tree
 
@@ -161,8 +162,7 @@ class Camera(nn.Module):
 @functools.lru_cache
 def _shares(side: int, size: int) -> Any:
     """How much each of ``side`` pixels in a row counts in the mean of each of ``size`` (size, side)."""
-    width, old, new = side / size, np.arange(side), np.arange(size)[:, None]
-    covered = np.clip(np.minimum(old + 1, (new + 1) * width) - np.maximum(old, new * width), 0, 1)
+    covered = overlap(side, size)
     return (covered / covered.sum(1, keepdims=True)).astype(np.float32)
 
 

@@ -119,10 +119,10 @@ def check(model: MorphologyModel, images: Images) -> None:
             f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
         )
     check_pixels(model, images)
-    scale = images.meta["pixel_scale"]
-    if said := parts(model.model)[0].stretch.check(images.bands, scale):
+    scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
+    if said := stretch.check(images.bands, scale):
         images.warn(said)
-    known = scale and float(parts(model.model)[0].stretch.pixel_scale)
+    known = scale and float(stretch.pixel_scale)
     if not known and images.meta["native"] != model.seen["native"]:
         images.warn(
             f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
