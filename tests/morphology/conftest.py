@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepfield.morphology.read import read
+from deepfield.data.images.read import read
 from deepfield.morphology.simulate import simulate
 from deepfield.morphology.train import train
 

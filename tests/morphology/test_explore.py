@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.data.images.read import read
 from deepfield.morphology.explore import Index, anomaly, embed, rank, similar
-from deepfield.morphology.read import read
 
 
 def test_an_embedding_does_not_see_how_an_image_is_turned(model, stamps):

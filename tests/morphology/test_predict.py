@@ -11,10 +11,9 @@ import torch
 
 from deepfield import morphology
 from deepfield.core.errors import DeepfieldError
-from deepfield.core.table import Table
-from deepfield.morphology.predict import ABSURD, check_same, export, identifiers, predict, predict_file, serve
+from deepfield.data.images.read import read
+from deepfield.morphology.predict import export, predict, predict_file
 from deepfield.morphology.prediction import read_prediction
-from deepfield.morphology.read import read
 
 
 def encoded(pixels):
@@ -88,14 +87,6 @@ def test_a_warning_counts_what_cannot_be_served(voter, simulated, caplog):
     assert p.reasons[1] == "1 of 3072 pixels are not finite"
     assert np.isnan(p.probabilities[1]).all() and np.isfinite(p.probabilities[[0, 2, 3]]).all()
     assert "1 images cannot be served" in caplog.text
-
-
-def test_a_net_that_gives_no_number_is_a_reason(model, stamps):
-    def third_fails(x):
-        return torch.where(torch.arange(len(x))[:, None] == 2, torch.inf, torch.ones(len(x), 2))
-
-    values, reasons = serve(model, stamps[:5], third_fails)
-    assert reasons.tolist() == ["", "", ABSURD, "", ""] and torch.isnan(values[2]).all()
 
 
 @pytest.mark.parametrize(
@@ -191,20 +182,6 @@ def test_images_resampled_from_another_size_are_told(place, model, toy, caplog):
 def test_files_that_make_no_sense(place, images, out, message):
     with pytest.raises((DeepfieldError, OSError), match=message):
         predict_file(place / "model", place / images, place / out, progress=False)
-
-
-@pytest.mark.parametrize("name", ["GalaxyID", "dr7objid", "asset_id", "object_id", "name"])
-def test_identifiers_are_those_of_the_catalogue_under_any_usual_name(toy, name):
-    images = read(toy(3)[0], catalog=Table({"label": [0, 1, 0], name: [7, 5, 9]}))
-    assert identifiers(images).tolist() == [7, 5, 9] and identifiers(images[1:]).tolist() == [5, 9]
-    assert identifiers(read(toy(3)[0], catalog=Table({"label": [0, 1, 0]}))[1:]).tolist() == [1, 2]
-
-
-def test_predictions_and_a_catalogue_in_another_order():
-    check_same([7, 5], Table({"id": ["7", "5"]}), "p.parquet")
-    check_same([0, 1], Table({"label": ["a", "b"]}), "p.parquet")
-    with pytest.raises(DeepfieldError, match="and the catalogue differ in 2 of 3 identifiers, first in row 1"):
-        check_same([b"a", b"b", b"c"], Table({"GalaxyID": ["a", "c", "b"]}), "p.parquet")
 
 
 def test_no_image_at_all(model, stamps):

@@ -11,8 +11,8 @@ import torch
 from deepfield import morphology
 from deepfield.core.errors import DataError
 from deepfield.core.table import Table
+from deepfield.data.images.read import read
 from deepfield.morphology.model import MorphologyConfig
-from deepfield.morphology.read import read
 from deepfield.morphology.run import _data, invariance, run, turn
 
 pytest.importorskip("matplotlib")

@@ -8,8 +8,8 @@ import torch
 
 from deepfield import morphology
 from deepfield.core.errors import DeepfieldError, ModelError, TableError
+from deepfield.data.images.read import read
 from deepfield.morphology.model import MorphologyConfig
-from deepfield.morphology.read import read
 from deepfield.morphology.train import digest, fit, train, train_to_folder
 
 

@@ -17,7 +17,8 @@ class Room(ModuleType):
         if name == "load":
             return getattr(self, found["_saved_model"]).load
         if name in found.get("_home", {}):
-            return getattr(importlib.import_module(f"{self.__name__}.{found['_home'][name]}"), name)
+            home = found["_home"][name]
+            return getattr(importlib.import_module(home if "." in home else f"{self.__name__}.{home}"), name)
         raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -33,7 +34,7 @@ def lazy(package: str, homes: Mapping[str, tuple[str, ...]], *, saved_model: str
     package : str
         Its ``__name__``.
     homes : mapping
-        For each of its files the names that are found there.
+        For each of its files the names that are found there; a file of another package has its full name.
     saved_model : str
         The name among them whose ``load`` is the package's own.
 

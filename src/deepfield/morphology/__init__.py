@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from deepfield.core.nets.stretch import Stretch
+    from deepfield.data.images.collection import Images
+    from deepfield.data.images.read import cutouts, read
     from deepfield.morphology.explore import Index, anomaly, embed, rank, similar
-    from deepfield.morphology.images import Images
     from deepfield.morphology.labels import read_votes
     from deepfield.morphology.model import MorphologyConfig, MorphologyModel
     from deepfield.morphology.predict import export, predict, predict_file
     from deepfield.morphology.prediction import MorphologyPrediction, read_prediction
-    from deepfield.morphology.read import cutouts, read
     from deepfield.morphology.run import run
     from deepfield.morphology.score import Score, score
     from deepfield.morphology.simulate import Simulated, simulate
-    from deepfield.morphology.stretch import Stretch
     from deepfield.morphology.targets import targets
     from deepfield.morphology.train import Fit, fit, train
     from deepfield.morphology.trees import classes, tree, trees
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "explore": ("Index", "anomaly", "embed", "rank", "similar"),
-    "images": ("Images",),
+    "deepfield.data.images.collection": ("Images",),
     "labels": ("read_votes",),
     "model": ("MorphologyConfig", "MorphologyModel"),
     "predict": ("export", "predict", "predict_file"),
     "prediction": ("MorphologyPrediction", "read_prediction"),
-    "read": ("cutouts", "read"),
+    "deepfield.data.images.read": ("cutouts", "read"),
     "run": ("run",),
     "score": ("Score", "score"),
     "simulate": ("Simulated", "simulate"),
-    "stretch": ("Stretch",),
+    "deepfield.core.nets.stretch": ("Stretch",),
     "targets": ("targets",),
     "train": ("Fit", "fit", "train"),
     "trees": ("classes", "tree", "trees"),

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META
+from deepfield.data.images.read import read
 from deepfield.morphology.commands import Catalog, Column, Stamps
 from deepfield.morphology.model import MorphologyConfig
-from deepfield.morphology.read import read
 from deepfield.morphology.train import train_to_folder
 
 

@@ -12,7 +12,7 @@ from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
 
 if TYPE_CHECKING:
-    from deepfield.morphology.images import Images
+    from deepfield.data.images.collection import Images
 
 app = App(
     name="morphology",
@@ -105,7 +105,7 @@ def score(
     """
     import numpy as np
 
-    from deepfield.morphology.predict import check_same
+    from deepfield.data.images.serve import check_same
     from deepfield.morphology.prediction import read_prediction
     from deepfield.morphology.score import score as compute
     from deepfield.morphology.targets import targets
@@ -131,7 +131,7 @@ def _table(images: str, catalog: Path | None) -> Any:
     """The catalogue of the images; a plain table will do."""
     from deepfield.core.errors import TableError
     from deepfield.data import files
-    from deepfield.morphology.read import read
+    from deepfield.data.images.read import read
 
     if catalog is not None:
         return files.read(catalog)
@@ -172,9 +172,9 @@ def embed(
     import pyarrow as pa
 
     from deepfield.core.prediction_files import feature_column
+    from deepfield.data.images.serve import checked_target, identifiers
     from deepfield.morphology.explore import Index
     from deepfield.morphology.explore import embed as compute
-    from deepfield.morphology.predict import checked_target, identifiers
 
     target = checked_target(out, images)
     loaded, stamps = _open(model, images, catalog, column, pixel_scale)
@@ -252,8 +252,8 @@ def rank(
     import numpy as np
     import pyarrow as pa
 
+    from deepfield.data.images.serve import checked_target, identifiers
     from deepfield.morphology.explore import rank as compute
-    from deepfield.morphology.predict import checked_target, identifiers
 
     target = checked_target(out, images)
     loaded, stamps = _open(model, images, catalog, column, pixel_scale)

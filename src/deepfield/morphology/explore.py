@@ -12,9 +12,10 @@ from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.votes import DirichletMultinomial
-from deepfield.morphology.images import Images
+from deepfield.data.images.collection import Images
+from deepfield.data.images.serve import serve
 from deepfield.morphology.model import MorphologyModel
-from deepfield.morphology.predict import answer, serve
+from deepfield.morphology.predict import answer, check
 
 log = logging.getLogger("deepfield")
 Array = NDArray[np.float64]
@@ -26,7 +27,8 @@ def embed(model: MorphologyModel, images: Images) -> Array:
 
     For an equivariant net these numbers do not depend on how the image was turned.
     """
-    return serve(model, images, model.embed)[0].double().numpy()
+    check(model, images)
+    return serve(images, model.embed)[0].double().numpy()
 
 
 class Index:
@@ -170,7 +172,8 @@ def rank(model: MorphologyModel, images: Images) -> dict[str, Array]:
         does not know from what is ambiguous; then information is the entropy of classes, or what one more vote
         would tell of the fractions. NaN for a broken image.
     """
-    features, reasons = serve(model, images, model.features)
+    check(model, images)
+    features, reasons = serve(images, model.features)
     if features.shape[1] == 1:
         log.warning("the model is one net: images are ranked by what one answer would tell, not by disagreement")
     if model.tree is None:

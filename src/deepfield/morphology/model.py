@@ -18,11 +18,11 @@ from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.heads import Categorical, Ensemble, Head
 from deepfield.core.model import Model, Parallel, ensemble, members
 from deepfield.core.nets import ConvNet, width_for
+from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
+from deepfield.core.nets.stretch import KINDS
 from deepfield.core.store import Saved, load, restore, save, settings
 from deepfield.core.votes import Votes
-from deepfield.morphology.images import overlap
-from deepfield.morphology.stretch import KINDS, Stretch
 from deepfield.morphology.trees import Tree, from_dict, tree
 
 _RANGES = (
@@ -132,38 +132,6 @@ class MorphologyConfig:
                 f"validation ({self.validation}) and calibration ({self.calibration}) are shares of the images "
                 "and must leave some to train on"
             )
-
-
-class Camera(nn.Module):
-    """Raw pixels (N, B, S, S), bytes or fluxes, to what the net sees (N, B, pixels, pixels): mean, then stretch.
-
-    Examples
-    --------
-    >>> Camera(3, 16)(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape
-    torch.Size([2, 3, 16, 16])
-    """
-
-    def __init__(self, bands: int, pixels: int, kind: str = "linear") -> None:
-        super().__init__()
-        self.pixels, self.stretch = pixels, Stretch(bands, kind)
-
-    def reduce(self, x: Tensor, size: int = 0) -> Tensor:
-        """Means over the pixels of a coarser grid (N, B, size, size), in float32; commutes with quarter turns."""
-        size, x = size or self.pixels, x.float()
-        if x.shape[-1] == size:
-            return x
-        share = torch.from_numpy(_shares(x.shape[-1], size)).to(x.device)
-        return share @ x @ share.T
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.stretch(self.reduce(x))
-
-
-@functools.lru_cache
-def _shares(side: int, size: int) -> Any:
-    """How much each of ``side`` pixels in a row counts in the mean of each of ``size`` (size, side)."""
-    covered = overlap(side, size)
-    return (covered / covered.sum(1, keepdims=True)).astype(np.float32)
 
 
 def head_of(labels: Sequence[str], questions: Tree | None) -> Head:

@@ -6,10 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,36 +16,17 @@ from torch import Tensor, nn
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META, find
-from deepfield.core.table import Table
-from deepfield.morphology.images import Images
+from deepfield.data.images.collection import Images
+from deepfield.data.images.read import read
+from deepfield.data.images.serve import Counts, checked_target, codes, identifiers, serve
 from deepfield.morphology.model import MorphologyModel, parts
 from deepfield.morphology.prediction import MorphologyPrediction
-from deepfield.morphology.read import ID_NAMES, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("deepfield")
 _ROWS = 512  # images that are decoded and served at a time
-ABSURD = "the net gives no number: pixels are absurd"
-CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
-
-
-@dataclass
-class Counts:
-    """Images of a prediction run, and why some of them could not be served."""
-
-    rows: int = 0
-    unserved: Counter[str] = field(default_factory=Counter)
-
-    def add(self, reasons: NDArray[np.str_]) -> None:
-        self.rows += len(reasons)
-        self.unserved.update(r for r in reasons.tolist() if r)
-
-    def summary(self) -> str:
-        """One line."""
-        first = [f"{n:,}: {reason}" for reason, n in self.unserved.most_common(3)]
-        return f"{self.unserved.total():,} images cannot be served and have NaN ({'; '.join(first)})"
 
 
 def predict(model: MorphologyModel, images: Images, *, average: bool = False) -> MorphologyPrediction:
@@ -68,7 +46,7 @@ def predict(model: MorphologyModel, images: Images, *, average: bool = False) ->
     DeepfieldError
         If the images have another number of bands or another size, or are bytes where the model takes fluxes.
     """
-    prediction = answer(model, *serve(model, images, lambda x: model.features(x, average=average)))
+    prediction = answer(model, *_features(model, images, average))
     counts = Counts()
     counts.add(prediction.reasons)
     if counts.unserved:
@@ -82,28 +60,9 @@ def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) 
     return MorphologyPrediction(head, flat, answers=model.answers, reasons=reasons)
 
 
-def serve(
-    model: MorphologyModel, images: Images, function: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, NDArray[np.str_]]:
-    """``function`` of all images (N, ...), NaN where an image is broken or the net gives no number, and why.
-
-    Raises
-    ------
-    DeepfieldError
-        If the images do not fit to the model.
-    """
+def _features(model: MorphologyModel, images: Images, average: bool) -> tuple[Tensor, NDArray[np.str_]]:
     check(model, images)
-    found: list[Tensor] = []
-    why: list[NDArray[np.str_]] = []
-    for start in range(0, max(len(images), 1), _ROWS):
-        x, reasons = images.load(slice(start, start + _ROWS))
-        values = function(x)
-        wrong = ~torch.isfinite(values).flatten(1).all(1).numpy() & (reasons == "")
-        reasons = np.where(wrong, ABSURD, reasons)
-        values[torch.from_numpy(reasons != "")] = torch.nan
-        found.append(values)
-        why.append(reasons)
-    return torch.cat(found), np.concatenate(why)
+    return serve(images, lambda x: model.features(x, average=average))
 
 
 def check(model: MorphologyModel, images: Images) -> None:
@@ -215,72 +174,19 @@ def predict_file(
     return counts
 
 
-def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
-    """The Parquet file to write, which is not the one that is read."""
-    target = Path(out)
-    if target.suffix.lower() != ".parquet" or target.is_dir():
-        raise DeepfieldError(f"results are written to .parquet, not to '{out}'")
-    named = isinstance(images, str | os.PathLike) and Path(images).exists()
-    if named and target.exists() and os.path.samefile(target, images):
-        raise DeepfieldError(f"'{out}' holds the images themselves: give another --out")
-    return target
-
-
 def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
     """The rows of one batch as they stand in the file."""
     import pyarrow as pa
 
     from deepfield.core.prediction_files import feature_column
 
-    found = answer(model, *serve(model, part, lambda x: model.features(x, average=average)))
-    code = np.where(found.reasons == "", 0, np.where(found.reasons == ABSURD, 2, 1)).astype(np.int8)
+    found = answer(model, *_features(model, part, average))
     arrays: dict[str, Any] = {"object_id": pa.array(identifiers(part))}
     arrays |= {name: pa.array(values) for name, values in found.columns().items()}
     arrays["reason"] = pa.array(found.reasons.tolist(), pa.string())
-    arrays["reason_code"] = pa.array(code)
+    arrays["reason_code"] = pa.array(codes(found.reasons))
     arrays["features"] = feature_column(found.features.numpy())
     return pa.table(arrays)
-
-
-def identifiers(images: Images) -> NDArray[Any]:
-    """The catalogue's identifiers, or row numbers."""
-    found = identifiers_of(images.table)
-    return np.asarray(images._rows) if found is None else found
-
-
-def identifiers_of(table: Table) -> NDArray[Any] | None:
-    """The column of a catalogue that names its objects, missing ones -1 or empty; None if there is none."""
-    lower = {name.lower(): name for name in table.colnames}
-    for name in ID_NAMES:
-        if name in lower:
-            ids = np.ma.asarray(table[lower[name]])
-            return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
-    return None
-
-
-def check_same(predicted: Any, table: Table, path: object) -> None:
-    """Refuse a catalogue whose identifiers are not, row by row, those of a prediction file.
-
-    Raises
-    ------
-    DeepfieldError
-        With the first row that differs. A catalogue without identifiers is paired by number.
-    """
-    own = identifiers_of(table)
-    if own is None or predicted is None:
-        return
-    one, two = ([_text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
-    differ = [row for row, pair in enumerate(zip(one, two, strict=True)) if pair[0] != pair[1]]
-    if differ:
-        row = differ[0]
-        raise DeepfieldError(
-            f"{path} and the catalogue differ in {len(differ)} of {len(one)} identifiers, first in row {row}: "
-            f"'{one[row]}' and '{two[row]}'; give the catalogue that was predicted, in its order"
-        )
-
-
-def _text(name: Any) -> str:
-    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
 
 
 class _Answers(nn.Module):

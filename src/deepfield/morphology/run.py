@@ -18,13 +18,13 @@ from deepfield.core import figures, pictures
 from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.core.report import Report
 from deepfield.data import registry
+from deepfield.data.images.collection import Images
+from deepfield.data.images.read import read
 from deepfield.morphology.classical import StructureRegression
 from deepfield.morphology.explore import Index, embed
-from deepfield.morphology.images import Images
 from deepfield.morphology.model import MorphologyConfig, MorphologyModel, parts
 from deepfield.morphology.predict import answer, predict
 from deepfield.morphology.prediction import MorphologyPrediction
-from deepfield.morphology.read import read
 from deepfield.morphology.score import Score, score
 from deepfield.morphology.simulate import simulate
 from deepfield.morphology.targets import targets

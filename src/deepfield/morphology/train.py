@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import deepfield
+from deepfield.core.augment import Augment, Seen
 from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.errors import DeepfieldError, TableError
@@ -26,8 +28,8 @@ from deepfield.core.model import Model, members
 from deepfield.core.nets import ConvNet, parameters_of
 from deepfield.core.nets.group import Group
 from deepfield.core.store import checkpoints
-from deepfield.morphology.augment import Augment, Seen
-from deepfield.morphology.images import Images
+from deepfield.data.images.collection import Images
+from deepfield.data.images.serve import serve
 from deepfield.morphology.model import (
     Camera,
     MorphologyConfig,
@@ -37,7 +39,7 @@ from deepfield.morphology.model import (
     net_options,
     parts,
 )
-from deepfield.morphology.predict import answer, check_pixels, serve
+from deepfield.morphology.predict import answer, check, check_pixels
 from deepfield.morphology.targets import Targets, swapped, targets
 from deepfield.morphology.trees import tree
 from deepfield.trust.temperature import fit_scale, fit_temperature
@@ -243,7 +245,7 @@ def _learn(
         truth.y[rows["train"]],
         size=config.batch,
         seed=config.seed,
-        augment=Augment(camera, config, truth.labels),
+        augment=augmentation(camera, config, truth.labels),
     )
     held_out = images[rows["validation"]].batches(
         truth.y[rows["validation"]], size=256, seed=None, augment=Seen(camera)
@@ -255,6 +257,16 @@ def _learn(
         core.load_state_dict(before)  # the thaw has made it worse
         history["members"]["best_epoch"] = -1
     return history
+
+
+def augmentation(camera: Camera, config: MorphologyConfig, labels: Sequence[str] = ()) -> Augment:
+    """What is changed at random in each step; a mirror exchanges the classes that are named in ``swap``."""
+    exchange = None
+    if config.swap:
+        exchange, places = torch.arange(len(labels)), [list(labels).index(name) for name in config.swap]
+        exchange[places] = exchange[places[::-1]]
+    names = ("rotate", "flip", "zoom", "shift", "blur", "noise")
+    return Augment(camera, **{name: getattr(config, name) for name in names}, exchange=exchange)
 
 
 def _fit_head(
@@ -324,7 +336,8 @@ def _recipe(config: MorphologyConfig, rows: int, held_out: int) -> FitConfig:
 
 def _temperature(model: MorphologyModel, images: Images, y: Tensor) -> float:
     """What makes the answers on images kept from training likeliest."""
-    features, reasons = serve(model, images, model.features)
+    check(model, images)
+    features, reasons = serve(images, model.features)
     good = torch.from_numpy(reasons == "")
     if not bool(good.any()):
         return 1.0

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.nets.stretch import Stretch, lupton
 from deepfield.core.store import restore
 from deepfield.morphology.simulate import simulate
-from deepfield.morphology.stretch import Stretch, lupton
 
 
 def test_lupton_keeps_colours_and_is_linear_below_its_softening():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepfield.morphology.model import Camera, MorphologyConfig
+from deepfield.core.nets.camera import Camera
 
 
 class Augment:
@@ -22,49 +21,68 @@ class Augment:
     Parameters
     ----------
     camera : Camera
-    config : MorphologyConfig
-        Its ``rotate``, ``flip``, ``swap``, ``zoom``, ``shift``, ``blur`` and ``noise``.
-    labels : sequence of str
-        Class names, to find those that a mirror exchanges.
+    rotate, flip : bool
+        Whether images are turned by any angle, and mirrored half of the time.
+    zoom, shift, blur, noise : float
+        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread
+        function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of all
+        pixels).
+    exchange : Tensor (C,), optional
+        For each class the one that its mirror image belongs to.
 
     Examples
     --------
-    >>> augment = Augment(Camera(3, 16), MorphologyConfig())
+    >>> augment = Augment(Camera(3, 16), zoom=0.3)
     >>> x, y = torch.zeros(4, 3, 32, 32), torch.arange(4)
     >>> [tuple(t.shape) for t in augment(x, y, generator=torch.Generator().manual_seed(0))]
     [(4, 3, 16, 16), (4,)]
     """
 
-    def __init__(self, camera: Camera, config: MorphologyConfig, labels: Sequence[str] = ()) -> None:
-        self.camera, self.config = camera, config
-        self.exchange = torch.arange(len(labels))
-        if config.swap:
-            one, other = (list(labels).index(name) for name in config.swap)
-            self.exchange[[one, other]] = self.exchange[[other, one]]
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        rotate: bool = True,
+        flip: bool = True,
+        zoom: float = 0.0,
+        shift: float = 0.0,
+        blur: float = 0.0,
+        noise: float = 0.0,
+        exchange: Tensor | None = None,
+    ) -> None:
+        self.camera, self.exchange = camera, exchange
+        self.rotate, self.flip, self.zoom, self.shift, self.blur, self.noise = (
+            rotate,
+            flip,
+            zoom,
+            shift,
+            blur,
+            noise,
+        )
 
     @torch.no_grad()
     def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.config.flip
+        mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.flip
         drawn = self._draw(x, mirrored, generator)
-        if self.config.blur:  # before the stretch, as the atmosphere does
-            drawn = blurred(drawn, self.config.blur * torch.rand(len(x), generator=generator))
+        if self.blur:  # before the stretch, as the atmosphere does
+            drawn = blurred(drawn, self.blur * torch.rand(len(x), generator=generator))
         seen = self.camera.stretch(drawn)
-        if self.config.noise:
-            width = self.config.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
+        if self.noise:
+            width = self.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
             seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))
         return seen.contiguous(memory_format=torch.channels_last), self._mirror(y, mirrored)
 
     def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
         """Each image on its own turned grid of the net's pixels."""
-        config, n, size = self.config, len(x), self.camera.pixels
+        n, size = len(x), self.camera.pixels
         # A whole number of pixels to one of the net's: the mean over these is then the camera's exactly.
         window = 2 if x.shape[-1] > size else 1
         fine = self.camera.reduce(x, window * size)
         blurred = F.avg_pool2d(fine, window, 1) if window > 1 else fine
         angle, scale = (torch.rand(n, generator=generator) for _ in range(2))
-        place = 2 * config.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
-        factor = (1 + config.zoom) ** (2 * scale - 1) * (fine.shape[-1] / blurred.shape[-1])
-        angle = 2 * math.pi * angle * config.rotate
+        place = 2 * self.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
+        factor = (1 + self.zoom) ** (2 * scale - 1) * (fine.shape[-1] / blurred.shape[-1])
+        angle = 2 * math.pi * angle * self.rotate
         cos, sin = factor * angle.cos(), factor * angle.sin()
         sign = torch.where(mirrored, -1.0, 1.0)
         rows = [torch.stack([sign * cos, -sin, place[:, 0]], -1), torch.stack([sign * sin, cos, place[:, 1]], -1)]
@@ -73,7 +91,7 @@ class Augment:
 
     def _mirror(self, y: Tensor, mirrored: Tensor) -> Tensor:
         """Targets of the images of which some are mirrored."""
-        if not self.config.swap:
+        if self.exchange is None:
             return y
         other = self.exchange[y] if y.dim() == 1 else y[:, self.exchange]
         return torch.where(mirrored if y.dim() == 1 else mirrored[:, None], other, y)

@@ -14,9 +14,9 @@ import torch
 from deepfield.core.errors import TableError
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files, registry
-from deepfield.morphology.images import Frame, Images
-from deepfield.morphology.mosaics import Mosaic
-from deepfield.morphology.sources import Arrays, BrokenImage, Encoded, Files, ParquetColumn, Source
+from deepfield.data.images.collection import Frame, Images
+from deepfield.data.images.mosaics import Mosaic
+from deepfield.data.images.sources import Arrays, BrokenImage, Encoded, Files, ParquetColumn, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".tif", ".tiff")
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")

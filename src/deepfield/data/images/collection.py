@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,8 +15,9 @@ from torch import Tensor
 
 from deepfield.core.batches import Batches
 from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.nets.camera import overlap
 from deepfield.core.table import Table
-from deepfield.morphology.sources import BrokenImage, Source
+from deepfield.data.images.sources import BrokenImage, Source
 
 log = logging.getLogger("deepfield")
 _AHEAD = 3  # batches in the making while one is used
@@ -78,14 +78,6 @@ def _resample(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     if pixels.dtype == np.uint8:
         return np.clip(np.rint(y * (size / pixels.shape[-1]) ** 2), 0, 255).astype(np.uint8)
     return y
-
-
-@functools.lru_cache
-def overlap(side: int, size: int) -> NDArray[np.float64]:
-    """How much of each of ``side`` pixels in a row falls into each of ``size`` (size, side)."""
-    width, old, new = side / size, np.arange(side), np.arange(size)[:, None]
-    covered = np.minimum(old + 1, (new + 1) * width) - np.maximum(old, new * width)
-    return np.clip(covered, 0, 1)
 
 
 def _decode(source: Source, frame: Frame, rows: Sequence[int]) -> list[NDArray[Any] | str]:
@@ -177,7 +169,7 @@ class _Store:
 class Images:
     """Images with their catalogue, decoded when asked for.
 
-    Build it with :func:`deepfield.morphology.read`.
+    Build it with :func:`deepfield.data.images.read.read`.
 
     Attributes
     ----------

@@ -6,14 +6,14 @@ from deepfield.core.batches import Batches
 from deepfield.core.errors import DeepfieldError, ModelError, TableError
 from deepfield.core.fit import FitConfig, fit
 from deepfield.core.model import Model
+from deepfield.core.nets.stretch import Stretch
 from deepfield.core.table import Table
 from deepfield.core.votes import DirichletMultinomial, Votes
-from deepfield.morphology.images import Frame, Images, overlap
+from deepfield.data.images.collection import Frame, Images, overlap
+from deepfield.data.images.read import read
+from deepfield.data.images.sources import Arrays, BrokenImage, Source
 from deepfield.morphology.labels import read_votes
-from deepfield.morphology.read import read
 from deepfield.morphology.simulate import simulate
-from deepfield.morphology.sources import Arrays, BrokenImage, Source
-from deepfield.morphology.stretch import Stretch
 
 
 class Counting(Source):

@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from PIL import Image
 
-from deepfield.morphology import sources
-from deepfield.morphology.sources import (
+from deepfield.data.images import sources
+from deepfield.data.images.sources import (
     Arrays,
     BrokenImage,
     Encoded,

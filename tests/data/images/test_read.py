@@ -13,7 +13,7 @@ from PIL import Image
 from deepfield import data
 from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.table import Table
-from deepfield.morphology.read import cutouts, read
+from deepfield.data.images.read import cutouts, read
 
 
 def png(value, size=16):

@@ -42,7 +42,7 @@ class BrokenImage(DeepfieldError):
 
 
 class Source:
-    """What :class:`~deepfield.morphology.images.Images` asks of its images.
+    """What :class:`~deepfield.data.images.collection.Images` asks of its images.
 
     ``blocks`` are rows that are cheap to read together (start, stop), or None where any order is cheap.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfield.core.errors import TableError
-from deepfield.morphology.sources import BrokenImage, Source, first_line, mirrored, upright
+from deepfield.data.images.sources import BrokenImage, Source, first_line, mirrored, upright
 
 
 class Mosaic(Source):

@@ -7,8 +7,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from deepfield.core.errors import TableError
-from deepfield.morphology.mosaics import Mosaic
-from deepfield.morphology.sources import BrokenImage, decode
+from deepfield.data.images.mosaics import Mosaic
+from deepfield.data.images.sources import BrokenImage, decode
 
 
 def sky(scale, size=(16, 16), centre=(150.0, 2.0), names=("RA---TAN", "DEC--TAN")):

@@ -1,0 +1,1 @@
+"""Images of any format to a lazy set in one standard form, and models asked of them."""

@@ -1,0 +1,123 @@
+"""Asking a model of images, some at a time: broken ones are flagged rows, and rows keep their identifiers."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.table import Table
+from deepfield.data.images.collection import Images
+from deepfield.data.images.read import ID_NAMES
+
+ABSURD = "the net gives no number: pixels are absurd"
+CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
+
+
+@dataclass
+class Counts:
+    """Images of a prediction run, and why some of them could not be served."""
+
+    rows: int = 0
+    unserved: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reasons: NDArray[np.str_]) -> None:
+        self.rows += len(reasons)
+        self.unserved.update(r for r in reasons.tolist() if r)
+
+    def summary(self) -> str:
+        """One line."""
+        first = [f"{n:,}: {reason}" for reason, n in self.unserved.most_common(3)]
+        return f"{self.unserved.total():,} images cannot be served and have NaN ({'; '.join(first)})"
+
+
+def serve(
+    images: Images, function: Callable[[Tensor], Tensor], *, rows: int = 512
+) -> tuple[Tensor, NDArray[np.str_]]:
+    """``function`` of all images (N, ...), NaN where an image is broken or the net gives no number, and why.
+
+    Parameters
+    ----------
+    images : Images
+    function : callable
+        Raw pixels (n, B, S, S) to numbers (n, ...).
+    rows : int
+        Images that are decoded and served at a time.
+    """
+    found: list[Tensor] = []
+    why: list[NDArray[np.str_]] = []
+    for start in range(0, max(len(images), 1), rows):
+        x, reasons = images.load(slice(start, start + rows))
+        values = function(x)
+        wrong = ~torch.isfinite(values).flatten(1).all(1).numpy() & (reasons == "")
+        reasons = np.where(wrong, ABSURD, reasons)
+        values[torch.from_numpy(reasons != "")] = torch.nan
+        found.append(values)
+        why.append(reasons)
+    return torch.cat(found), np.concatenate(why)
+
+
+def codes(reasons: NDArray[np.str_]) -> NDArray[np.int8]:
+    """For each reason its number in ``CODES``."""
+    return np.where(reasons == "", 0, np.where(reasons == ABSURD, 2, 1)).astype(np.int8)
+
+
+def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
+    """The Parquet file to write, which is not the one that is read."""
+    target = Path(out)
+    if target.suffix.lower() != ".parquet" or target.is_dir():
+        raise DeepfieldError(f"results are written to .parquet, not to '{out}'")
+    named = isinstance(images, str | os.PathLike) and Path(images).exists()
+    if named and target.exists() and os.path.samefile(target, images):
+        raise DeepfieldError(f"'{out}' holds the images themselves: give another --out")
+    return target
+
+
+def identifiers(images: Images) -> NDArray[Any]:
+    """The catalogue's identifiers, or row numbers."""
+    found = identifiers_of(images.table)
+    return np.asarray(images._rows) if found is None else found
+
+
+def identifiers_of(table: Table) -> NDArray[Any] | None:
+    """The column of a catalogue that names its objects, missing ones -1 or empty; None if there is none."""
+    lower = {name.lower(): name for name in table.colnames}
+    for name in ID_NAMES:
+        if name in lower:
+            ids = np.ma.asarray(table[lower[name]])
+            return np.asarray(ids.filled(-1 if ids.dtype.kind in "iuf" else "") if np.ma.is_masked(ids) else ids)
+    return None
+
+
+def check_same(predicted: Any, table: Table, path: object) -> None:
+    """Refuse a catalogue whose identifiers are not, row by row, those of a prediction file.
+
+    Raises
+    ------
+    DeepfieldError
+        With the first row that differs. A catalogue without identifiers is paired by number.
+    """
+    own = identifiers_of(table)
+    if own is None or predicted is None:
+        return
+    one, two = ([_text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
+    differ = [row for row, pair in enumerate(zip(one, two, strict=True)) if pair[0] != pair[1]]
+    if differ:
+        row = differ[0]
+        raise DeepfieldError(
+            f"{path} and the catalogue differ in {len(differ)} of {len(one)} identifiers, first in row {row}: "
+            f"'{one[row]}' and '{two[row]}'; give the catalogue that was predicted, in its order"
+        )
+
+
+def _text(name: Any) -> str:
+    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
