@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from deepfield.lensing.light import Sersic
     from deepfield.lensing.planes import Planes
-    from deepfield.lensing.simulate import Noise, render
+    from deepfield.lensing.render import Noise, render
     from deepfield.lensing.solver import Images, images
 
 _HOMES = {
@@ -54,7 +54,7 @@ _HOMES = {
     ),
     "light": ("Sersic",),
     "planes": ("Planes",),
-    "simulate": ("Noise", "render"),
+    "render": ("Noise", "render"),
     "solver": ("Images", "images"),
 }
 

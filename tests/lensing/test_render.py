@@ -7,7 +7,7 @@ import torch
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.lensing import Lens, Sersic, images, sheet, sie
-from deepfield.lensing.simulate import Noise, pixel_grid, render
+from deepfield.lensing.render import Noise, pixel_grid, render
 
 LIGHT = ("flux", "r_e", "n", "q", "phi", "x", "y")
 F64 = torch.zeros(0, dtype=torch.float64)
