@@ -1,4 +1,4 @@
-"""Alignment of features: zero for the same law, the moments' differences by hand, gradients that bring together."""
+"""Alignment of features: zero for the same law, moments by hand, gradients that bring together."""
 
 import pytest
 import torch

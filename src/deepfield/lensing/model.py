@@ -1,4 +1,4 @@
-"""The lensing models: p(lens | image), and q(parameters | image of a lens); their configuration and calibration."""
+"""The lensing models: p(lens | image), q(parameters | image of a lens), their configuration and calibration."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class LensingConfig:
     images : int
         Simulated in an epoch.
     group : str
-        What the net is blind to by construction, as in morphology: by default "p4m" to find (turns by 90 degrees and
-        mirrors), and "none" to measure, where the way a lens lies is asked for.
+        What the net is blind to by construction, as in morphology: by default "p4m" to find (turns by 90
+        degrees and mirrors), and "none" to measure, where the way a lens lies is asked for.
     pixels : int
         Pixels on a side of what the net sees, images being averaged down to it; 0 takes those of the images, 64 at
         most.
@@ -69,12 +69,12 @@ class LensingConfig:
     learning_rate, weight_decay : float
         Of the optimiser.
     rotate, flip : bool
-        Whether each step sees the images turned by quarter turns, and mirrored half of the time; the parameters turn
-        with them. Pixels and their noise stay as they are.
+        Whether each step sees the images turned by quarter turns, and mirrored half of the time; the parameters
+        turn with them. Pixels and their noise stay as they are.
     zoom, shift, blur, noise : float
-        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread function
-        (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of all pixels) in
-        each step. To measure, scale and place stay.
+        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread
+        function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of
+        all pixels) in each step. To measure, scale and place stay.
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
@@ -82,7 +82,8 @@ class LensingConfig:
         Weight of the alignment of features with those of unlabelled images of another kind, if such are given (see
         :func:`deepfield.core.align.coral`).
     validation, calibration : float
-        Shares of the images kept from training, to stop in time and to calibrate; of simulated ones, more are drawn.
+        Shares of the images kept from training, to stop in time and to calibrate; of simulated ones, more are
+        drawn.
     seed : int
         Of everything random.
     """
@@ -212,7 +213,7 @@ class LensingModel:
         return embed(self.served, x)
 
     def of_task(self, task: str) -> LensingModel:
-        """This model, if it is for the task.
+        """The model itself, if it is for the task.
 
         Raises
         ------

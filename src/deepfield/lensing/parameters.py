@@ -6,7 +6,6 @@ components of the ellipticity (1 - q) / (1 + q) along the axes and along the dia
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ _PERIOD = 180.0
 def encode(table: Any) -> Tensor:
     """Coordinates (N, 7) of the lenses in a table with the columns of ``UNITS``; NaN where one is missing.
 
-    log theta_E (arcsec); ellipticity (1 - q) / (1 + q) times the cosine and the sine of 2 phi; shear times those of
-    2 shear_phi; the source's place (arcsec), x to the right and y up.
+    log theta_E (arcsec); ellipticity (1 - q) / (1 + q) times the cosine and the sine of 2 phi; shear times
+    those of 2 shear_phi; the source's place (arcsec), x to the right and y up.
 
     Raises
     ------

@@ -263,7 +263,12 @@ def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     n = part["theta_e"].size
     q, phi = axis_ratio(part["sigma_v"], rng), rng.uniform(0, 180, n)
     gamma = 0.035 * rng.normal(size=(2, n))
-    part |= {"q": q, "phi": phi, "shear": np.hypot(*gamma), "shear_phi": np.degrees(np.arctan2(gamma[1], gamma[0]) / 2) % 180}
+    part |= {
+        "q": q,
+        "phi": phi,
+        "shear": np.hypot(*gamma),
+        "shear_phi": np.degrees(np.arctan2(gamma[1], gamma[0]) / 2) % 180,
+    }
     part["lens_q"] = np.clip(q + 0.12 * rng.normal(size=n), 0.2, 1.0)
     part["lens_phi"] = (phi + 10 * rng.normal(size=n)) % 180
     part["n_images"] = image_count(
