@@ -30,6 +30,7 @@ SIGMA_RANGE = (100.0, 400.0)
 _Z_LENS, _Z_SOURCE = 2.0, 4.5
 _FAINTER = 0.8  # magnitudes below the depth down to which sources are drawn; lenses magnify them
 _REFERENCE = ("sdss2010-r", 0.0)
+_REUSED = 8  # deflectors that are tried before each source
 _ARC_MINIMUM = 3.0  # magnification below which an image is no arc (Collett 2015)
 
 
@@ -206,7 +207,7 @@ def draw_lenses(n: int, rng: np.random.Generator, survey: Survey, *, snr: float 
     parts: list[Columns] = []
     found, tried = 0, 0
     while found < n:
-        batch = int(min(max(8 * (n - found), 4096), 200_000))
+        batch = int(min(max(400 * (n - found), 2**14), 2**17))
         part = _proposed(batch, rng, survey)
         part = _kept(part, _visible(part, survey, snr))
         part = _shaped(part, rng)
@@ -225,14 +226,16 @@ def _kept(columns: Columns, rows: Array) -> Columns:
 def _proposed(n: int, rng: np.random.Generator, survey: Survey) -> Columns:
     """Pairs as often as they align, and where within theta_E the source lies."""
     sigma_law, z_law = _deflector_law()
-    part = sources(survey).draw(n, rng)
-    part["sigma_v"], part["z_lens"] = sigma_law(rng.random(n)), z_law(rng.random(n))
+    behind = sources(survey).draw(n // _REUSED, rng)
+    z_lens = z_law(rng.random((n // _REUSED, _REUSED)))
     grid, comoving, _ = _distance()
-    ratio = 1 - np.interp(part["z_lens"], grid, comoving) / np.interp(part["z_source"], grid, comoving)
-    part = _kept({**part, "ratio": ratio}, rng.random(n) < np.clip(ratio, 0, 1) ** 2)
-    part["theta_e"] = part["sigma_v"] ** 2 * part.pop("ratio") * _unit()
-    radius = part["theta_e"] * np.sqrt(rng.random(part["theta_e"].size))
-    where = rng.uniform(0, 2 * np.pi, radius.size)
+    ratio = 1 - np.interp(z_lens, grid, comoving) / np.interp(behind["z_source"], grid, comoving)[:, None]
+    source, times = np.nonzero(rng.random(z_lens.shape) < np.clip(ratio, 0, 1) ** 2)
+    part = _kept(behind, source)
+    part["sigma_v"], part["z_lens"] = sigma_law(rng.random(source.size)), z_lens[source, times]
+    part["theta_e"] = part["sigma_v"] ** 2 * ratio[source, times] * _unit()
+    radius = part["theta_e"] * np.sqrt(rng.random(source.size))
+    where = rng.uniform(0, 2 * np.pi, source.size)
     return {**part, "source_x": radius * np.cos(where), "source_y": radius * np.sin(where)}
 
 
@@ -263,7 +266,12 @@ def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     n = part["theta_e"].size
     q, phi = axis_ratio(part["sigma_v"], rng), rng.uniform(0, 180, n)
     gamma = 0.035 * rng.normal(size=(2, n))
-    part |= {"q": q, "phi": phi, "shear": np.hypot(*gamma), "shear_phi": np.degrees(np.arctan2(gamma[1], gamma[0]) / 2) % 180}
+    part |= {
+        "q": q,
+        "phi": phi,
+        "shear": np.hypot(*gamma),
+        "shear_phi": np.degrees(np.arctan2(gamma[1], gamma[0]) / 2) % 180,
+    }
     part["lens_q"] = np.clip(q + 0.12 * rng.normal(size=n), 0.2, 1.0)
     part["lens_phi"] = (phi + 10 * rng.normal(size=n)) % 180
     part["n_images"] = image_count(

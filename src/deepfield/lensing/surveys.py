@@ -66,7 +66,9 @@ def point_depth(mag: float, *, snr: float, diameter: float, fwhm: float) -> floa
     return mag + 2.5 * math.log10(ratio)
 
 
-def _aperture(bands: str, mags: tuple[float, ...], fwhm: tuple[float, ...], snr: float, diameter: float) -> ph.NoiseModel:
+def _aperture(
+    bands: str, mags: tuple[float, ...], fwhm: tuple[float, ...], snr: float, diameter: float
+) -> ph.NoiseModel:
     depth = {b: point_depth(m, snr=snr, diameter=diameter, fwhm=f) for b, m, f in zip(bands, mags, fwhm)}
     return ph.NoiseModel(depth, systematic=0.0)
 
