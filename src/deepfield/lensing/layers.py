@@ -1,7 +1,7 @@
 """Light that is painted in real space: what a lens bends, and what looks as if it were.
 
-All of it is written per row in the columns of :func:`deepfield.lensing.simulate.draw`. ``body`` has the colour of the
-source, ``knots`` (arms, clumps) are bluer.
+All of it is written per row in the columns of :func:`deepfield.lensing.simulate.draw`. ``body`` has the colour
+of the source, ``knots`` (arms, clumps) are bluer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deepfield.physics import galaxies as ga
 
 Row = Mapping[str, Tensor]
 LENSED, BLOBS, RING, SPIKES, TRAIL = range(1, 6)
-"""Values of the column ``layer``: a source behind a lens, galaxies beside it, a ring, rays of a star, a satellite."""
+"""Values of ``layer``: a source behind a lens, galaxies beside it, a ring, the rays of a star, a satellite."""
 
 _WITHIN, _BESIDE = 2.5, 0.75  # half-light radii and pixels from a source's centre that are sampled finely
 _CLUMPS = 5
@@ -126,7 +126,7 @@ def _clumps(p: Row, major: Tensor, minor: Tensor) -> Tensor:
 
 
 def _blobs(p: Row, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One to three galaxies around the first one's distance; bent ones (``source_bend``, 1/arcsec) look like arcs."""
+    """One to three galaxies at one distance; bent ones (``source_bend``, 1/arcsec) look like arcs."""
     total, knots = torch.zeros_like(x), torch.zeros_like(x)
     nearest = torch.full_like(x, math.inf)
     for k in range(3):

@@ -19,11 +19,12 @@ SHARES = {
 }  # fmt: skip
 """Kinds of non-lenses and their shares.
 
-``early``: a galaxy of the deflectors' population with nothing behind it. ``spiral``: nearly face-on, red bulge and
-blue arms. ``ring``: a blue ring about a red galaxy. ``merger``: two galaxies and a tail. ``edge-on``: a disc seen from
-its side. ``companion``: one to three blue galaxies where images of a source would be. ``arc``: a thin blue galaxy
-across the radius, straight or bent, with no counter-image. ``star``: a bright star with diffraction spikes. ``trail``:
-a satellite over a galaxy, in one band. ``blank``: sky. ``corrupted``: a galaxy in a cutout with a defect.
+``early``: a galaxy of the deflectors' population with nothing behind it. ``spiral``: nearly face-on, red bulge
+and blue arms. ``ring``: a blue ring about a red galaxy. ``merger``: two galaxies and a tail. ``edge-on``: a disc
+seen from its side. ``companion``: one to three blue galaxies where images of a source would be. ``arc``: a thin
+blue galaxy across the radius, straight or bent, with no counter-image. ``star``: a bright star with diffraction
+spikes. ``trail``: a satellite over a galaxy, in one band. ``blank``: sky. ``corrupted``: a galaxy in a cutout
+with a defect.
 """
 
 
@@ -43,7 +44,7 @@ def companions(n: int) -> Columns:
     return {**empty, "source_pitch": np.full(n, 20.0), "source_phi": np.zeros(n)}
 
 
-def structure(c: Columns, rows: Array, rng: np.random.Generator) -> None:
+def structure(c: Columns, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
     """Give the sources in some rows a shape: plain discs, spirals and clumpy galaxies."""
     n = rows.size
     u = rng.uniform
@@ -100,7 +101,9 @@ def draw(kind: NDArray[np.str_], c: Columns, survey: Survey, rng: np.random.Gene
         c[f"source_mag_{band}"] = np.where(hidden, np.inf, c[f"source_mag_{band}"])
 
 
-def _disc(c: Columns, rows: Array, kind: NDArray[np.str_], survey: Survey, rng: np.random.Generator) -> None:
+def _disc(
+    c: Columns, rows: NDArray[np.int64], kind: NDArray[np.str_], survey: Survey, rng: np.random.Generator
+) -> None:
     """Discs about bulges, bluer than these."""
     n = rows.size
     u = rng.uniform
@@ -133,7 +136,7 @@ def _disc(c: Columns, rows: Array, kind: NDArray[np.str_], survey: Survey, rng: 
     c["companion_x"][rows], c["companion_y"][rows] = distance * np.cos(where), distance * np.sin(where)
 
 
-def _rings(c: Columns, rows: Array, rng: np.random.Generator) -> None:
+def _rings(c: Columns, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
     n = rows.size
     u = rng.uniform
     c["layer"][rows] = layers.RING

@@ -1,8 +1,8 @@
 """Who lenses whom: deflectors from the velocity-dispersion function, sources from galaxy counts.
 
-A deflector is an early-type galaxy, a source a star-forming one. They are drawn as often as they align: a pair with
-the cross-section of its Einstein radius, pi theta_E^2. What a survey can tell to be a lens is chosen as Collett
-(2015, ApJ 811, 20, arXiv:1507.02657, section 2.3) does it.
+A deflector is an early-type galaxy, a source a star-forming one. They are drawn as often as they align: a pair
+with the cross-section of its Einstein radius, pi theta_E^2. What a survey can tell to be a lens is chosen as
+Collett (2015, ApJ 811, 20, arXiv:1507.02657, section 2.3) does it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,9 @@ _ARC_MINIMUM = 3.0  # magnification below which an image is no arc (Collett 2015
 def velocity_function(sigma: Array) -> Array:
     """Early-type galaxies per comoving Mpc^3 and km/s of velocity dispersion, H0 = 70 km/s/Mpc.
 
-    phi* (sigma/sigma*)^alpha exp(-(sigma/sigma*)^beta) beta / Gamma(alpha/beta) / sigma with phi* = 0.008 h^3 Mpc^-3,
-    sigma* = 161 km/s, alpha = 2.32, beta = 2.67 (Choi, Park & Vogeley 2007, ApJ 658, 884). It is taken to be the
-    same at all redshifts.
+    phi* (sigma/sigma*)^alpha exp(-(sigma/sigma*)^beta) beta / Gamma(alpha/beta) / sigma with phi* = 0.008 h^3
+    Mpc^-3, sigma* = 161 km/s, alpha = 2.32, beta = 2.67 (Choi, Park & Vogeley 2007, ApJ 658, 884). It is taken
+    to be the same at all redshifts.
 
     Examples
     --------
@@ -54,10 +55,10 @@ def velocity_function(sigma: Array) -> Array:
 def early_type(sigma: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Absolute r magnitude (rest frame, AB) and half-light radius (kpc) of early-type galaxies.
 
-    log sigma = -2.97 - 0.37 M - 0.006 M^2 and log R = 2.46 - 2.79 V + 0.84 V^2, V = log sigma (Hyde & Bernardi 2009,
-    MNRAS 394, 1978), with a scatter of 0.15 dex in luminosity and 0.11 dex in size. A luminous galaxy is large for
-    its dispersion, so that the fundamental plane is thinner than either: the two scatters share three quarters of
-    their variance.
+    log sigma = -2.97 - 0.37 M - 0.006 M^2 and log R = 2.46 - 2.79 V + 0.84 V^2, V = log sigma (Hyde & Bernardi
+    2009, MNRAS 394, 1978), with a scatter of 0.15 dex in luminosity and 0.11 dex in size. A luminous galaxy is
+    large for its dispersion, so that the fundamental plane is thinner than either: the two scatters share three
+    quarters of their variance.
 
     Examples
     --------
@@ -83,14 +84,14 @@ def source_radius(mag: Array, z: Array, rng: np.random.Generator) -> Array:
 
 
 def axis_ratio(sigma: Array, rng: np.random.Generator) -> Array:
-    """Axis ratios of deflectors: 1 - q follows a Rayleigh law of scale 0.38 - 5.7e-4 sigma (Collett 2015, eq. 4)."""
+    """Axis ratios of deflectors: 1 - q has a Rayleigh law of scale 0.38 - 5.7e-4 sigma (Collett 2015, eq. 4)."""
     scale = 0.38 - 5.7e-4 * sigma
     return 1 - scale * np.sqrt(-2 * np.log1p(-rng.random(sigma.size) * (1 - np.exp(-0.5 * (0.8 / scale) ** 2))))
 
 
 @functools.cache
 def _distance() -> tuple[Array, Array, Array]:
-    """Redshift, comoving distance (Mpc) and distance modulus, to be interpolated; the default cosmology is flat."""
+    """Redshift, comoving distance (Mpc) and distance modulus, to interpolate; the default cosmology is flat."""
     z = np.concatenate([[0.0], np.geomspace(1e-3, 6.0, 1500)])
     comoving = np.zeros_like(z)
     comoving[1:] = cosmo.luminosity_distance(z[1:]) / (1 + z[1:])
@@ -137,7 +138,7 @@ class Sources:
         """``z_source``, ``source_mag_<band>``, ``source_r_e`` (arcsec)."""
         z, _, mags = self._sampler.draw(rng, n)
         grid, _, modulus = _distance()
-        # V of a blue galaxy at rest is close to what its best band sees, corrected for the stretch of the spectrum.
+        # V of a blue galaxy at rest is close to what the band sees, corrected for the stretch of the spectrum.
         best = mags[:, self.survey.bands.index(self.survey.best)]
         absolute = best - np.interp(z, grid, modulus) + 2.5 * np.log10(1 + z)
         radius = kpc(source_radius(absolute, z, rng), z)
@@ -171,7 +172,8 @@ def lens_light(sigma: Array, z: Array, survey: Survey, rng: np.random.Generator)
 def magnification(theta_e: Array, beta: Array, r_e: Array) -> Array:
     """About how much a round isothermal lens magnifies a disc: 2 theta_E / sqrt(beta^2 + (r_e / 1.68)^2).
 
-    2 theta_E / beta of a point within theta_E; 2 theta_E over the scale length for an exponential disc in the middle.
+    2 theta_E / beta of a point within theta_E; 2 theta_E over the scale length for an exponential disc in the
+    middle.
     """
     return 2 * theta_e / np.hypot(beta, r_e / 1.678)
 
@@ -219,7 +221,7 @@ def draw_lenses(n: int, rng: np.random.Generator, survey: Survey, *, snr: float 
     return {name: np.concatenate([p[name] for p in parts])[:n] for name in parts[0]}
 
 
-def _kept(columns: Columns, rows: Array) -> Columns:
+def _kept(columns: Columns, rows: NDArray[Any]) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
 
 
@@ -260,8 +262,8 @@ def _visible(part: Columns, survey: Survey, snr: float) -> Array:
 def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     """Shapes and shear.
 
-    The light's axis ratio is that of the mass to 0.12, its angle to 10 degrees (SLACS, Bolton et al. 2008, ApJ 682,
-    964); the shear has 0.035 in each component, about 0.04 in all.
+    The light's axis ratio is that of the mass to 0.12, its angle to 10 degrees (SLACS, Bolton et al. 2008, ApJ
+    682, 964); the shear has 0.035 in each component, about 0.04 in all.
     """
     n = part["theta_e"].size
     q, phi = axis_ratio(part["sigma_v"], rng), rng.uniform(0, 180, n)
@@ -274,7 +276,8 @@ def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     }
     part["lens_q"] = np.clip(q + 0.12 * rng.normal(size=n), 0.2, 1.0)
     part["lens_phi"] = (phi + 10 * rng.normal(size=n)) % 180
-    part["n_images"] = image_count(
+    count = image_count(
         part["theta_e"], q, phi, part["shear"], part["shear_phi"], part["source_x"], part["source_y"]
     )
+    part["n_images"] = count.astype(float)
     return part

@@ -1,7 +1,8 @@
 """Training sets: lenses, and what is no lens, as a survey would see them, with the truth of each.
 
-The galaxy in the middle is painted by :class:`deepfield.physics.stamps.Painter`, exact in Fourier space; what is bent
-(or looks so) in real space by :mod:`deepfield.lensing.layers`; the point-spread function and noise are the survey's.
+The galaxy in the middle is painted by :class:`deepfield.physics.stamps.Painter`, exact in Fourier space; what is
+bent (or looks so) in real space by :mod:`deepfield.lensing.layers`; the point-spread function and noise are the
+survey's.
 """
 
 from __future__ import annotations
@@ -232,10 +233,10 @@ def paint(
 def write(
     out: Path, n: int, *, survey: str | Survey = "lsst", size: int = 0, seed: int = 0, **options: Any
 ) -> int:
-    """Simulate into an HDF5 file that :func:`deepfield.data.images.read.read` reads; options as in :func:`simulate`.
+    """Simulate into an HDF5 file that :func:`deepfield.data.images.read.read` reads; see :func:`simulate`.
 
-    ``images`` (N, B, S, S) and the columns of the table are data sets, bands, pixel scale and PSF attributes. Images
-    go to the file as they are painted, so that any number fits into memory.
+    ``images`` (N, B, S, S) and the columns of the table are data sets, bands, pixel scale and PSF attributes.
+    Images go to the file as they are painted, so that any number fits into memory.
 
     Returns
     -------
