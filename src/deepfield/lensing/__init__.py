@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from deepfield.lensing.light import Sersic
     from deepfield.lensing.planes import Planes
     from deepfield.lensing.render import Noise, render
+    from deepfield.lensing.simulate import Simulated, simulate
     from deepfield.lensing.solver import Images, images
+    from deepfield.lensing.surveys import Survey, surveys
 
 _HOMES = {
     "coolest": ("System", "read_coolest", "write_coolest"),
@@ -55,7 +57,9 @@ _HOMES = {
     "light": ("Sersic",),
     "planes": ("Planes",),
     "render": ("Noise", "render"),
+    "simulate": ("Simulated", "simulate"),
     "solver": ("Images", "images"),
+    "surveys": ("Survey", "surveys"),
 }
 
 __all__ = [
@@ -66,6 +70,8 @@ __all__ = [
     "Noise",
     "Planes",
     "Sersic",
+    "Simulated",
+    "Survey",
     "System",
     "curves",
     "epl",
@@ -78,7 +84,9 @@ __all__ = [
     "shear",
     "sheet",
     "sie",
+    "simulate",
     "sis",
+    "surveys",
     "write_coolest",
 ]
 

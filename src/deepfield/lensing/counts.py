@@ -21,10 +21,11 @@ def image_count(
 ) -> NDArray[np.int64]:
     """Images of point sources: one, two within the cut, and two more within the caustic.
 
-    The second derivatives of an isothermal potential are h / r along the direction across the radius, so that with
-    the shear's matrix G the critical curve is r = h t G^-1 t in closed form, for each direction; the caustic is its
-    image. The cut is what points very near the centre are mapped to (Kormann, Schneider & Bartelmann 1994). Both
-    are polygons here; of a source nearer than about 1e-3 theta_E to one, the count may be that of its other side.
+    The second derivatives of an isothermal potential are h / r along the direction across the radius, so that
+    with the shear's matrix G the critical curve is r = h t G^-1 t in closed form, for each direction; the
+    caustic is its image. The cut is what points very near the centre are mapped to (Kormann, Schneider &
+    Bartelmann 1994). Both are polygons here; of a source nearer than about 1e-3 theta_E to one, the count may be
+    that of its other side.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Who lenses whom: deflectors from the velocity-dispersion function, sources from galaxy counts.
 
-A deflector is an early-type galaxy, a source a star-forming one. They are drawn as often as they align: a pair with
-the cross-section of its Einstein radius, pi theta_E^2. What a survey can tell to be a lens is chosen as Collett
-(2015, ApJ 811, 20, arXiv:1507.02657, section 2.3) does it.
+A deflector is an early-type galaxy, a source a star-forming one. They are drawn as often as they align: a pair
+with the cross-section of its Einstein radius, pi theta_E^2. What a survey can tell to be a lens is chosen as
+Collett (2015, ApJ 811, 20, arXiv:1507.02657, section 2.3) does it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,16 @@ SIGMA_RANGE = (100.0, 400.0)
 _Z_LENS, _Z_SOURCE = 2.0, 4.5
 _FAINTER = 0.8  # magnitudes below the depth down to which sources are drawn; lenses magnify them
 _REFERENCE = ("sdss2010-r", 0.0)
+_REUSED = 8  # deflectors that are tried before each source
 _ARC_MINIMUM = 3.0  # magnification below which an image is no arc (Collett 2015)
 
 
 def velocity_function(sigma: Array) -> Array:
     """Early-type galaxies per comoving Mpc^3 and km/s of velocity dispersion, H0 = 70 km/s/Mpc.
 
-    phi* (sigma/sigma*)^alpha exp(-(sigma/sigma*)^beta) beta / Gamma(alpha/beta) / sigma with phi* = 0.008 h^3 Mpc^-3,
-    sigma* = 161 km/s, alpha = 2.32, beta = 2.67 (Choi, Park & Vogeley 2007, ApJ 658, 884). It is taken to be the
-    same at all redshifts.
+    phi* (sigma/sigma*)^alpha exp(-(sigma/sigma*)^beta) beta / Gamma(alpha/beta) / sigma with phi* = 0.008 h^3
+    Mpc^-3, sigma* = 161 km/s, alpha = 2.32, beta = 2.67 (Choi, Park & Vogeley 2007, ApJ 658, 884). It is taken
+    to be the same at all redshifts.
 
     Examples
     --------
@@ -53,10 +55,10 @@ def velocity_function(sigma: Array) -> Array:
 def early_type(sigma: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Absolute r magnitude (rest frame, AB) and half-light radius (kpc) of early-type galaxies.
 
-    log sigma = -2.97 - 0.37 M - 0.006 M^2 and log R = 2.46 - 2.79 V + 0.84 V^2, V = log sigma (Hyde & Bernardi 2009,
-    MNRAS 394, 1978), with a scatter of 0.15 dex in luminosity and 0.11 dex in size. A luminous galaxy is large for
-    its dispersion, so that the fundamental plane is thinner than either: the two scatters share three quarters of
-    their variance.
+    log sigma = -2.97 - 0.37 M - 0.006 M^2 and log R = 2.46 - 2.79 V + 0.84 V^2, V = log sigma (Hyde & Bernardi
+    2009, MNRAS 394, 1978), with a scatter of 0.15 dex in luminosity and 0.11 dex in size. A luminous galaxy is
+    large for its dispersion, so that the fundamental plane is thinner than either: the two scatters share three
+    quarters of their variance.
 
     Examples
     --------
@@ -82,14 +84,14 @@ def source_radius(mag: Array, z: Array, rng: np.random.Generator) -> Array:
 
 
 def axis_ratio(sigma: Array, rng: np.random.Generator) -> Array:
-    """Axis ratios of deflectors: 1 - q follows a Rayleigh law of scale 0.38 - 5.7e-4 sigma (Collett 2015, eq. 4)."""
+    """Axis ratios of deflectors: 1 - q has a Rayleigh law of scale 0.38 - 5.7e-4 sigma (Collett 2015, eq. 4)."""
     scale = 0.38 - 5.7e-4 * sigma
     return 1 - scale * np.sqrt(-2 * np.log1p(-rng.random(sigma.size) * (1 - np.exp(-0.5 * (0.8 / scale) ** 2))))
 
 
 @functools.cache
 def _distance() -> tuple[Array, Array, Array]:
-    """Redshift, comoving distance (Mpc) and distance modulus, to be interpolated; the default cosmology is flat."""
+    """Redshift, comoving distance (Mpc) and distance modulus, to interpolate; the default cosmology is flat."""
     z = np.concatenate([[0.0], np.geomspace(1e-3, 6.0, 1500)])
     comoving = np.zeros_like(z)
     comoving[1:] = cosmo.luminosity_distance(z[1:]) / (1 + z[1:])
@@ -136,7 +138,7 @@ class Sources:
         """``z_source``, ``source_mag_<band>``, ``source_r_e`` (arcsec)."""
         z, _, mags = self._sampler.draw(rng, n)
         grid, _, modulus = _distance()
-        # V of a blue galaxy at rest is close to what its best band sees, corrected for the stretch of the spectrum.
+        # V of a blue galaxy at rest is close to what the band sees, corrected for the stretch of the spectrum.
         best = mags[:, self.survey.bands.index(self.survey.best)]
         absolute = best - np.interp(z, grid, modulus) + 2.5 * np.log10(1 + z)
         radius = kpc(source_radius(absolute, z, rng), z)
@@ -170,7 +172,8 @@ def lens_light(sigma: Array, z: Array, survey: Survey, rng: np.random.Generator)
 def magnification(theta_e: Array, beta: Array, r_e: Array) -> Array:
     """About how much a round isothermal lens magnifies a disc: 2 theta_E / sqrt(beta^2 + (r_e / 1.68)^2).
 
-    2 theta_E / beta of a point within theta_E; 2 theta_E over the scale length for an exponential disc in the middle.
+    2 theta_E / beta of a point within theta_E; 2 theta_E over the scale length for an exponential disc in the
+    middle.
     """
     return 2 * theta_e / np.hypot(beta, r_e / 1.678)
 
@@ -206,7 +209,7 @@ def draw_lenses(n: int, rng: np.random.Generator, survey: Survey, *, snr: float 
     parts: list[Columns] = []
     found, tried = 0, 0
     while found < n:
-        batch = int(min(max(8 * (n - found), 4096), 200_000))
+        batch = int(min(max(400 * (n - found), 2**14), 2**17))
         part = _proposed(batch, rng, survey)
         part = _kept(part, _visible(part, survey, snr))
         part = _shaped(part, rng)
@@ -218,21 +221,23 @@ def draw_lenses(n: int, rng: np.random.Generator, survey: Survey, *, snr: float 
     return {name: np.concatenate([p[name] for p in parts])[:n] for name in parts[0]}
 
 
-def _kept(columns: Columns, rows: Array) -> Columns:
+def _kept(columns: Columns, rows: NDArray[Any]) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
 
 
 def _proposed(n: int, rng: np.random.Generator, survey: Survey) -> Columns:
     """Pairs as often as they align, and where within theta_E the source lies."""
     sigma_law, z_law = _deflector_law()
-    part = sources(survey).draw(n, rng)
-    part["sigma_v"], part["z_lens"] = sigma_law(rng.random(n)), z_law(rng.random(n))
+    behind = sources(survey).draw(n // _REUSED, rng)
+    z_lens = z_law(rng.random((n // _REUSED, _REUSED)))
     grid, comoving, _ = _distance()
-    ratio = 1 - np.interp(part["z_lens"], grid, comoving) / np.interp(part["z_source"], grid, comoving)
-    part = _kept({**part, "ratio": ratio}, rng.random(n) < np.clip(ratio, 0, 1) ** 2)
-    part["theta_e"] = part["sigma_v"] ** 2 * part.pop("ratio") * _unit()
-    radius = part["theta_e"] * np.sqrt(rng.random(part["theta_e"].size))
-    where = rng.uniform(0, 2 * np.pi, radius.size)
+    ratio = 1 - np.interp(z_lens, grid, comoving) / np.interp(behind["z_source"], grid, comoving)[:, None]
+    source, times = np.nonzero(rng.random(z_lens.shape) < np.clip(ratio, 0, 1) ** 2)
+    part = _kept(behind, source)
+    part["sigma_v"], part["z_lens"] = sigma_law(rng.random(source.size)), z_lens[source, times]
+    part["theta_e"] = part["sigma_v"] ** 2 * ratio[source, times] * _unit()
+    radius = part["theta_e"] * np.sqrt(rng.random(source.size))
+    where = rng.uniform(0, 2 * np.pi, source.size)
     return {**part, "source_x": radius * np.cos(where), "source_y": radius * np.sin(where)}
 
 
@@ -257,8 +262,8 @@ def _visible(part: Columns, survey: Survey, snr: float) -> Array:
 def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     """Shapes and shear.
 
-    The light's axis ratio is that of the mass to 0.12, its angle to 10 degrees (SLACS, Bolton et al. 2008, ApJ 682,
-    964); the shear has 0.035 in each component, about 0.04 in all.
+    The light's axis ratio is that of the mass to 0.12, its angle to 10 degrees (SLACS, Bolton et al. 2008, ApJ
+    682, 964); the shear has 0.035 in each component, about 0.04 in all.
     """
     n = part["theta_e"].size
     q, phi = axis_ratio(part["sigma_v"], rng), rng.uniform(0, 180, n)
@@ -271,7 +276,8 @@ def _shaped(part: Columns, rng: np.random.Generator) -> Columns:
     }
     part["lens_q"] = np.clip(q + 0.12 * rng.normal(size=n), 0.2, 1.0)
     part["lens_phi"] = (phi + 10 * rng.normal(size=n)) % 180
-    part["n_images"] = image_count(
+    count = image_count(
         part["theta_e"], q, phi, part["shear"], part["shear_phi"], part["source_x"], part["source_y"]
     )
+    part["n_images"] = count.astype(float)
     return part

@@ -82,19 +82,17 @@ def _acs() -> Filter:
 def surveys() -> dict[str, Survey]:
     """The surveys that are known.
 
-    ==========  ====================================================================================================
-    lsst        g, r, i of ten years: Ivezic et al. (2019, ApJ 873, 111), table 2; 0.2 arcsec pixels.
-    euclid      VIS of the wide survey: 0.1 arcsec pixels, PSF of 0.16 arcsec (Cuillandre et al. 2024,
-                arXiv:2405.13496), 26.2 mag at 5 sigma for a point source (Scaramella et al. 2022, A&A 662, A112).
-    des         g, r, i of the coadds of DR2 (Abbott et al. 2021, ApJS 255, 20, table 1): 24.7, 24.4 and 23.8 mag
-                at 10 sigma in 1.95 arcsec; FWHM 1.11, 0.95 and 0.88 arcsec; 0.263 arcsec pixels.
-    cfhtls      g, r, i of the wide fields (Erben et al. 2013, MNRAS 433, 2545, table 1): 25.58, 24.88 and 24.54 mag
-                at 5 sigma in 2 arcsec; FWHM 0.82, 0.72 and 0.68 +- 0.1 arcsec; 0.187 arcsec pixels.
-    hsc         g, r, i of the wide survey (Aihara et al. 2019, PASJ 71, 114, table 2): 26.6, 26.2 and 26.2 mag at 5
-                sigma for a point source; FWHM 0.77, 0.76 and 0.58 arcsec; 0.168 arcsec pixels.
-    hst         ACS F814W of COSMOS (Koekemoer et al. 2007, ApJS 172, 196): 27.2 mag at 5 sigma in 0.24 arcsec, FWHM
-                about 0.1 arcsec; 0.05 arcsec pixels.
-    ==========  ====================================================================================================
+    - ``lsst``: g, r, i of ten years: Ivezic et al. (2019, ApJ 873, 111), table 2; 0.2 arcsec pixels.
+    - ``euclid``: VIS of the wide survey: 0.1 arcsec pixels, PSF of 0.16 arcsec (Cuillandre et al. 2024,
+      arXiv:2405.13496), 26.2 mag at 5 sigma for a point source (Scaramella et al. 2022, A&A 662, A112).
+    - ``des``: g, r, i of the coadds of DR2 (Abbott et al. 2021, ApJS 255, 20, table 1): 24.7, 24.4 and 23.8 mag at
+      10 sigma in 1.95 arcsec; FWHM 1.11, 0.95 and 0.88 arcsec; 0.263 arcsec pixels.
+    - ``cfhtls``: g, r, i of the wide fields (Erben et al. 2013, MNRAS 433, 2545, table 1): 25.58, 24.88 and 24.54
+      mag at 5 sigma in 2 arcsec; FWHM 0.82, 0.72 and 0.68 +- 0.1 arcsec; 0.187 arcsec pixels.
+    - ``hsc``: g, r, i of the wide survey (Aihara et al. 2019, PASJ 71, 114, table 2): 26.6, 26.2 and 26.2 mag at 5
+      sigma for a point source; FWHM 0.77, 0.76 and 0.58 arcsec; 0.168 arcsec pixels.
+    - ``hst``: ACS F814W of COSMOS (Koekemoer et al. 2007, ApJS 172, 196): 27.2 mag at 5 sigma in 0.24 arcsec, FWHM
+      about 0.1 arcsec; 0.05 arcsec pixels.
 
     Approximate: the shape of the PSF (Moffat with beta 3.5 from the ground, 2.5 in space; both are round), the
     scatter of its width from coadd to coadd (10 % for LSST, 12 % for DES and HSC; CFHTLS as published; 3 and 2 %

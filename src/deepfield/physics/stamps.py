@@ -20,7 +20,9 @@ from deepfield.physics import galaxies as ga
 from deepfield.physics import photometry as ph
 
 Array = NDArray[np.float64]
-_ARM_COLOUR = {"u": 1.25, "g": 1.15, "r": 1.0, "i": 0.9, "z": 0.8, "y": 0.8}
+ARM_COLOUR = {"u": 1.25, "g": 1.15, "r": 1.0, "i": 0.9, "z": 0.8, "y": 0.8}
+"""Of arms and clumps: their light in each band over the disc's."""
+
 COLUMNS = (
     "bulge_fraction", "bulge_n", "bulge_radius", "bulge_q", "disc_radius", "disc_q", "angle", "arms",
     "arm_strength", "pitch", "winding", "arm_phase", "bar_strength", "bar_angle", "companion", "companion_x",
@@ -93,7 +95,8 @@ class Painter:
     outward along an arm the angle grows anticlockwise), ``arm_phase``; ``bar_strength`` (share of the disc's
     light), ``bar_angle`` (degrees in the disc's plane); ``companion`` (its share of the light, 0 for none),
     ``companion_x``, ``companion_y`` (arcsec); ``x``, ``y`` (offset of the centre, pixels); ``seeing`` (factor on
-    the PSF's width).
+    the PSF's width). Where the bulge has another colour than the disc, ``bulge_fraction_<band>`` says how much of
+    each band's light it has.
 
     Examples
     --------
@@ -116,7 +119,7 @@ class Painter:
         # Coordinates about pixel (0, 0) of the periodic stamp; y points up, rows down.
         self.px = torch.fft.fftfreq(p, 1 / p, device=device)[None]
         self.py = -torch.fft.fftfreq(p, 1 / p, device=device)[:, None]
-        self.arm_colour = [_ARM_COLOUR.get(b, 1.0) for b in survey.bands]
+        self.arm_colour = [ARM_COLOUR.get(b, 1.0) for b in survey.bands]
         sky, source = survey.pixel_noise()
         self.sky = torch.tensor(sky, device=device, dtype=torch.float32)[:, None, None]
         self.source = torch.tensor(source, device=device, dtype=torch.float32)[:, None, None]
@@ -140,20 +143,25 @@ class Painter:
         """For each band the transforms (n, P, P // 2 + 1) of the galaxies at unit flux, pixel included."""
         bulge, disc = self._main_galaxy(g)
         share = 1 - g["companion"]
-        inner, outer = share * g["bulge_fraction"], share * (1 - g["bulge_fraction"])
-        smooth = scaled(bulge, inner) + scaled(disc, outer)
-        painted = torch.complex(smooth, torch.zeros_like(smooth))
         rows = torch.nonzero(g["companion"] > 0)[:, 0]
-        if len(rows):
-            painted[rows] += self._companion({name: c[rows] for name, c in g.items()})
+        beside = self._companion({name: c[rows] for name, c in g.items()}) if len(rows) else None
         phase = self.place(g["x"], g["y"]) * self.pixel_response
-        painted = painted * phase
         armed = torch.nonzero(g["arms"] > 0)[:, 0]
         if len(armed):
-            pattern = scaled(self._arms({name: c[armed] for name, c in g.items()}) * phase[armed], outer[armed])
-        for b in range(len(self.survey.bands)):
+            arms = self._arms({name: c[armed] for name, c in g.items()}) * phase[armed]
+        before = None
+        for b, name in enumerate(self.survey.bands):
+            fraction = g.get(f"bulge_fraction_{name}", g["bulge_fraction"])
+            if fraction is not before:  # the same in all bands if bulge and disc have one colour
+                before, outer = fraction, share * (1 - fraction)
+                smooth = scaled(bulge, share * fraction) + scaled(disc, outer)
+                painted = torch.complex(smooth, torch.zeros_like(smooth))
+                if beside is not None:
+                    painted[rows] += beside
+                painted = painted * phase
+                pattern = scaled(arms, outer[armed]) if len(armed) else None
             band = painted
-            if len(armed):
+            if pattern is not None:
                 band = painted.clone()
                 band[armed] += self.arm_colour[b] * pattern
             yield band
@@ -182,7 +190,7 @@ class Painter:
             return ga.moffat_transfer(self.k, fwhm, self.survey.beta)
         return ga.gaussian_transfer(self.k, fwhm)
 
-    def _axes(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    def axes(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates along the major and minor axis, for an angle in degrees (n,)."""
         turn = torch.deg2rad(angle)[:, None, None]
         c, s = torch.cos(turn), torch.sin(turn)
@@ -190,7 +198,7 @@ class Painter:
 
     def _main_galaxy(self, g: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Transforms of the bulge and of the disc with its bar (n, P, P // 2 + 1)."""
-        major, minor = self._axes(self.kx, -self.ky, g["angle"])  # ky runs down
+        major, minor = self.axes(self.kx, -self.ky, g["angle"])  # ky runs down
         radius = g["disc_radius"] / self.survey.pixel
         disc_minor = minor * g["disc_q"][:, None, None]
         k_disc = torch.hypot(major, disc_minor)
@@ -199,7 +207,7 @@ class Painter:
         bulge = ga.sersic_transfer(k_bulge, g["bulge_n"], g["bulge_radius"] / self.survey.pixel)
         rows = torch.nonzero(g["bar_strength"] > 0)[:, 0]
         if len(rows):
-            along, across = self._axes(major[rows], disc_minor[rows], g["bar_angle"][rows])
+            along, across = self.axes(major[rows], disc_minor[rows], g["bar_angle"][rows])
             length = 0.55 * radius[rows][:, None, None]
             bar = torch.exp(-2 * (math.pi * length) ** 2 * (along**2 + (0.25 * across) ** 2))
             disc[rows] = torch.lerp(disc[rows], bar, g["bar_strength"][rows][:, None, None])
@@ -208,7 +216,7 @@ class Painter:
     def _arms(self, g: Mapping[str, Tensor]) -> Tensor:
         """Transform of what spiral arms add to the disc."""
         radius = (g["disc_radius"] / self.survey.pixel)[:, None, None]
-        major, minor = self._axes(self.px, self.py, g["angle"])
+        major, minor = self.axes(self.px, self.py, g["angle"])
         minor = minor / g["disc_q"][:, None, None]
         r2 = (major**2 + minor**2).clamp_min_(1e-4) / radius**2
         m = g["arms"][:, None, None]
@@ -221,7 +229,7 @@ class Painter:
 
     def _companion(self, g: Mapping[str, Tensor]) -> Tensor:
         """Transform of the second galaxy: rounder, smaller, at its place."""
-        major, minor = self._axes(self.kx, -self.ky, g["angle"] + 60)
+        major, minor = self.axes(self.kx, -self.ky, g["angle"] + 60)
         k = torch.hypot(major, 0.7 * minor)
         radius = 0.45 * g["disc_radius"] / self.survey.pixel
         light = ga.sersic_transfer(k, 0.5 * (1 + g["bulge_n"]), radius)

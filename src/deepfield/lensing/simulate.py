@@ -1,0 +1,335 @@
+"""Training sets: lenses, and what is no lens, as a survey would see them, with the truth of each.
+
+The galaxy in the middle is painted by :class:`deepfield.physics.stamps.Painter`, exact in Fourier space; what is
+bent (or looks so) in real space by :mod:`deepfield.lensing.layers`; the point-spread function and noise are the
+survey's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.files import atomic
+from deepfield.core.table import Table
+from deepfield.lensing import layers, negatives
+from deepfield.lensing import population as pop
+from deepfield.lensing._values import keep_memory
+from deepfield.lensing.surveys import Survey
+from deepfield.lensing.surveys import survey as survey_named
+from deepfield.physics import galaxies as ga
+from deepfield.physics.stamps import ARM_COLOUR, COLUMNS, Painter, scaled
+
+Array = NDArray[np.float64]
+KINDS = ("lens", *negatives.SHARES)
+TRUTH = (
+    "theta_e",
+    "q",
+    "phi",
+    "shear",
+    "shear_phi",
+    "sigma_v",
+    "z_source",
+    "magnification",
+    "source_snr",
+    "n_images",
+)
+"""Columns that are NaN where there is no lens."""
+
+_CHUNK = 32  # images at a time: their planes then stay in the processor's cache
+_NEIGHBOURS = 4  # at most
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Images and all that is true of them.
+
+    Attributes
+    ----------
+    images : Tensor (N, B, S, S), float32
+        nJy per pixel, sky subtracted; rows run from the top down, as in a picture.
+    table : Table
+        See :func:`draw`.
+    survey : Survey
+    """
+
+    images: Tensor
+    table: Table
+    survey: Survey
+
+
+def simulate(
+    n: int,
+    *,
+    survey: str | Survey = "lsst",
+    seed: int = 0,
+    lens_fraction: float = 0.5,
+    size: int = 0,
+    snr: float = 20.0,
+    noise: bool = True,
+    device: str = "cpu",
+) -> Simulated:
+    """Draw lenses and what is none, and paint them.
+
+    Parameters
+    ----------
+    n : int
+        Images.
+    survey : str or Survey
+        "lsst", "euclid", "des", "cfhtls", "hsc", "hst", or one of your own.
+    seed : int
+        The same seed and arguments give the same images on the same device.
+    lens_fraction : float
+        Share of lenses, 0 to 1.
+    size : int
+        Pixels on a side, even, at least 32; the survey's own by default.
+    snr : float
+        Least expected signal-to-noise ratio of the arcs, in the best band for them; 0 for lenses seen or not.
+    noise : bool
+        Whether sky and photons make noise.
+    device : str
+        Where images are painted.
+
+    Raises
+    ------
+    DeepfieldError
+        If an argument makes no sense, with what would.
+
+    Examples
+    --------
+    >>> s = simulate(20, seed=1, size=32)
+    >>> tuple(s.images.shape), int(s.table["is_lens"].sum())
+    ((20, 3, 32, 32), 10)
+    """
+    chosen = survey_named(survey)
+    table = draw(n, survey=chosen, seed=seed, lens_fraction=lens_fraction, size=size, snr=snr)
+    parts = list(paint(table, chosen, size=size, seed=seed, noise=noise, device=device))
+    return Simulated(torch.cat(parts), table, chosen)
+
+
+def draw(
+    n: int,
+    *,
+    survey: str | Survey = "lsst",
+    seed: int = 0,
+    lens_fraction: float = 0.5,
+    size: int = 0,
+    snr: float = 20.0,
+) -> Table:
+    """What is true of ``n`` images, before they are painted.
+
+    Returns
+    -------
+    Table
+        ``is_lens`` (0, 1) and ``kind`` (:data:`KINDS`). Of lenses, NaN elsewhere: ``theta_e`` (arcsec), ``q``,
+        ``phi`` (degrees), ``shear``, ``shear_phi`` (degrees), ``sigma_v`` (km/s), ``z_source``, ``n_images``, and,
+        measured when they are painted, ``magnification`` (flux of all images over the source's) and ``source_snr``
+        (of the images' light in the best band, against all noise). Of all: ``x``, ``y`` (centre, arcsec from the
+        middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer of light
+        paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
+        (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
+        ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
+        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 4, 5 + B) what else is on the
+        image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
+    """
+    chosen = survey_named(survey)
+    size = size or chosen.size
+    if n < 1 or not 0 <= lens_fraction <= 1 or size < 32 or size % 2:
+        raise DeepfieldError(
+            "n is at least 1, lens_fraction between 0 and 1 and size even and at least 32, got "
+            f"{n}, {lens_fraction} and {size}"
+        )
+    rng = np.random.default_rng(seed)
+    lenses = round(n * lens_fraction)
+    shares = np.array(list(negatives.SHARES.values()))
+    others = rng.choice(list(negatives.SHARES), size=n - lenses, p=shares / shares.sum())
+    kind = rng.permutation(np.concatenate([np.full(lenses, "lens"), others]))
+    base = pop.draw_lenses(max(lenses, min(n, 2000)), rng, chosen, snr=snr)
+    rows = np.empty(n, int)
+    rows[kind == "lens"] = np.arange(lenses)
+    rows[kind != "lens"] = rng.integers(0, base["theta_e"].size, n - lenses)
+    c = {name: column[rows].astype(float) for name, column in base.items()}
+    c |= negatives.companions(n)
+    c |= _galaxy(c, chosen, rng)
+    c["magnification"] = pop.magnification(c["theta_e"], np.hypot(c["source_x"], c["source_y"]), c["source_r_e"])
+    negatives.structure(c, np.arange(n), rng)
+    c["layer"][kind == "lens"] = layers.LENSED
+    negatives.draw(kind, c, chosen, rng)
+    for name in TRUTH:
+        c[name] = np.where(kind == "lens", c.get(name, np.nan), np.nan)
+    t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
+    t["neighbours"] = _neighbours(n, chosen, size, rng)
+    t.meta.update(
+        simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
+        pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
+    )  # fmt: skip
+    return t
+
+
+def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
+    """The galaxy in the middle: its magnitudes and, for the painter, an early type's shape."""
+    n = c["z_lens"].size
+    light = pop.lens_light(c["sigma_v"], c["z_lens"], survey, rng)
+    found = {name: np.zeros(n) for name in COLUMNS} | light
+    disc = np.where(rng.random(n) < 0.3, rng.uniform(0.05, 0.4, n), 0.0)  # some are lenticular
+    found |= {"bulge_fraction": 1 - disc, **{f"bulge_fraction_{b}": 1 - disc for b in survey.bands}}
+    found["bulge_n"] = np.clip(rng.normal(4.0, 0.8, n), 2.0, 6.4)
+    found["bulge_q"], found["angle"] = c["lens_q"], c["lens_phi"]
+    found["bulge_radius"] = light["lens_r_e"] / np.sqrt(c["lens_q"])
+    found["disc_radius"], found["disc_q"] = 1.6 * found["bulge_radius"], np.clip(c["lens_q"] - 0.1, 0.15, 1.0)
+    found["arm_phase"], found["pitch"] = rng.uniform(0, 360, n), np.full(n, 20.0)
+    found["seeing"] = np.exp(rng.normal(0, survey.scatter, n))
+    found["x"], found["y"] = rng.uniform(-0.5, 0.5, (2, n)) * survey.pixel
+    return found
+
+
+def _neighbours(n: int, survey: Survey, size: int, rng: np.random.Generator) -> Array:
+    """Field galaxies on each image, as many as the counts say."""
+    behind = pop.sources(survey)
+    side = size * survey.pixel
+    number = np.minimum(rng.poisson(behind.density * side**2, n), _NEIGHBOURS)
+    there = np.arange(_NEIGHBOURS) < number[:, None]
+    drawn = behind.draw(n * _NEIGHBOURS, rng)
+    x, y = rng.uniform(-side / 2, side / 2, (2, n * _NEIGHBOURS))
+    q, phi = rng.uniform(0.25, 1.0, x.size), rng.uniform(0, 180, x.size)
+    flux = np.stack([3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{b}"]) for b in survey.bands], -1)
+    shape = np.stack([x, y, drawn["source_r_e"], q, phi], -1)
+    found = np.concatenate([shape, flux * there.reshape(-1, 1)], -1)
+    return found.reshape(n, _NEIGHBOURS, -1)
+
+
+def paint(
+    table: Table, survey: str | Survey, *, size: int = 0, seed: int = 0, noise: bool = True, device: str = "cpu"
+) -> Iterator[Tensor]:
+    """Images of the rows of a table, (n, B, S, S) in nJy per pixel, some at a time and in order.
+
+    For more images than the memory holds. What is measured on the noiseless images, ``magnification`` and
+    ``source_snr``, is written into the table. The noise depends on the seed and the row, not on what else is
+    painted in the same call, as long as the table is the same.
+    """
+    chosen = survey_named(survey)
+    keep_memory()
+    painter = _Scene(chosen, size or chosen.size, torch.device(device))
+    generator = torch.Generator(device).manual_seed(seed)
+    names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
+    columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
+    for start in range(0, len(table), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        with torch.no_grad():
+            image, measured = painter({name: c[rows].to(device) for name, c in columns.items()})
+            for name, value in measured.items():
+                table[name][rows] = value.cpu().numpy()
+            yield painter.painter.observe(image, generator) if noise else image
+
+
+def write(
+    out: Path, n: int, *, survey: str | Survey = "lsst", size: int = 0, seed: int = 0, **options: Any
+) -> int:
+    """Simulate into an HDF5 file that :func:`deepfield.data.images.read.read` reads; see :func:`simulate`.
+
+    ``images`` (N, B, S, S) and the columns of the table are data sets, bands, pixel scale and PSF attributes.
+    Images go to the file as they are painted, so that any number fits into memory.
+
+    Returns
+    -------
+    int
+        The number of lenses.
+    """
+    import h5py
+
+    if out.suffix.lower() not in (".hdf5", ".h5"):
+        raise DeepfieldError(f"cannot write '{out}': end it in .hdf5")
+    chosen = survey_named(survey)
+    painting = {k: options.pop(k) for k in ("noise", "device") if k in options}
+    table = draw(n, survey=chosen, seed=seed, size=size, **options)
+    with atomic(out) as temporary, h5py.File(temporary, "w") as file:
+        side = size or chosen.size
+        images = file.create_dataset("images", (n, len(chosen.bands), side, side), dtype="f4")
+        start = 0
+        for part in paint(table, chosen, size=size, seed=seed, **painting):
+            images[start : start + len(part)] = part.cpu().numpy()
+            start += len(part)
+        for name in table.colnames:
+            values = np.asarray(table[name])
+            if values.ndim == 1:
+                file.create_dataset(name, data=values.astype(bytes) if values.dtype.kind == "U" else values)
+        file.attrs.update(bands=list(chosen.bands), pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm, seed=seed)
+    return int(np.sum(table["is_lens"]))
+
+
+class _Scene:
+    """Paints rows of a table."""
+
+    def __init__(self, survey: Survey, size: int, device: torch.device) -> None:
+        self.survey, self.painter = survey, Painter(survey, size, device)
+        side = self.painter.side
+        line = (torch.arange(side, device=device) - 0.5 * (side - 1)) * survey.pixel
+        self.x, self.y = line.expand(1, side, side), -line[:, None].expand(1, side, side)
+        self.fine = max(2, round(survey.pixel / 0.05))
+        self.best = survey.bands.index(survey.best)
+        self.knots = [ARM_COLOUR.get(b, 1.0) for b in survey.bands]
+
+    def __call__(self, t: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Noiseless images (n, B, S, S), and what is measured on them."""
+        painter, survey = self.painter, self.survey
+        pixels = {"x": t["x"] / survey.pixel, "y": t["y"] / survey.pixel}
+        galaxy = {**t, **{f"mag_{b}": t[f"lens_mag_{b}"] for b in survey.bands}, **pixels}
+        flux = painter.flux(galaxy)
+        rows, body, knots = self._layer(t)
+        n, share = len(flux), torch.zeros(len(flux), device=flux.device)
+        if len(rows):
+            share[rows] = (body + knots).sum((1, 2))
+            body, knots = torch.fft.rfft2(body), torch.fft.rfft2(knots)
+        snr = torch.full((n,), torch.nan, device=flux.device)
+        field = self._field(t)
+        images = []
+        for b, (name, light) in enumerate(zip(survey.bands, painter.bands(galaxy))):
+            light = light * flux[:, b, None, None] + field[b]
+            if len(rows):
+                own = 3631e9 * 10 ** (-0.4 * t[f"source_mag_{name}"][rows])
+                arcs = scaled(body + self.knots[b] * knots, own)
+                if b != self.best:
+                    light = light.index_add(0, rows, arcs)
+            image = painter.seen(light, b, t["seeing"])
+            if b == self.best and len(rows):
+                bent = painter.seen(arcs, b, t["seeing"][rows])
+                image = image.index_add(0, rows, bent)
+                variance = painter.sky[b] + painter.source[b] * image[rows].clamp_min(0)
+                snr[rows] = (bent * bent / variance).sum((1, 2)).sqrt()
+            images.append(image)
+        lens = t["is_lens"] > 0
+        measured = {"magnification": share, "source_snr": snr}
+        return torch.stack(images, 1), {k: torch.where(lens, v, torch.nan) for k, v in measured.items()}
+
+    def _layer(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        rows = torch.nonzero(t["layer"] > 0)[:, 0]
+        p = {name: c[rows] for name, c in t.items() if c.dim() == 1}
+        x, y = self.x - p["x"][:, None, None], self.y - p["y"][:, None, None]
+        return rows, *layers.painted(p, x, y, self.survey.pixel, self.fine)
+
+    def _field(self, t: Mapping[str, Tensor]) -> Tensor:
+        """Transforms (B, n, P, P // 2 + 1) of the neighbours, nJy."""
+        painter, scale = self.painter, self.survey.pixel
+        x, y, r_e, q, phi = t["neighbours"][..., :5].unbind(-1)
+        flux = t["neighbours"][..., 5:]
+        total = torch.zeros(
+            len(self.survey.bands), len(x), *painter.k.shape, dtype=torch.complex64, device=painter.k.device
+        )
+        for k in range(x.shape[1]):
+            rows = torch.nonzero(flux[:, k].sum(-1) > 0)[:, 0]
+            if len(rows):
+                major, minor = painter.axes(painter.kx, -painter.ky, phi[rows, k])
+                radius = (r_e[rows, k] / (scale * ga.EXPONENTIAL))[:, None, None]
+                light = ga.exponential_transfer(torch.hypot(major, minor * q[rows, k][:, None, None]), radius)
+                place = painter.place(x[rows, k] / scale, y[rows, k] / scale) * painter.pixel_response
+                for b in range(len(total)):
+                    total[b].index_add_(0, rows, scaled(light, flux[rows, k, b]) * place)
+        return total
