@@ -25,8 +25,8 @@ def log_odds(features: Array) -> Array:
     >>> log_odds(np.array([[0.0, 0.0], [800.0, 800.0]])).tolist()
     [0.0, 800.0]
     """
-    yes = logsumexp(-np.logaddexp(0, -features), axis=1)
-    no = logsumexp(-np.logaddexp(0, features), axis=1)
+    with np.errstate(invalid="ignore"):  # NaN of broken images
+        yes, no = (logsumexp(-np.logaddexp(0, sign * features), axis=1) for sign in (-1, 1))
     return np.asarray(yes - no)
 
 

@@ -140,7 +140,7 @@ class Measurement:
         return einstein_mass(self.quantile("theta_e", level), z_lens, z_source, cosmo)
 
     def columns(self) -> dict[str, Array]:
-        """Columns of a results file: ``theta_e_lo95``, ``theta_e_lo68``, ``theta_e_median``, ... of each parameter.
+        """Columns of a results file, such as ``theta_e_lo68`` and ``theta_e_median``.
 
         Arcsec and degrees; NaN for broken images.
         """

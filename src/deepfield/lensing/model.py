@@ -25,7 +25,7 @@ from deepfield.lensing.parameters import NAMES, UNITS
 
 TASKS = ("find", "measure")
 _RANGES = RANGES | {
-    "images": (64, 1e8), "pixels": (0, 1024), "moments": (0, 8), "transforms": (1, 8), "context": (4, 256),
+    "draws": (64, 1e8), "pixels": (0, 1024), "moments": (0, 8), "transforms": (1, 8), "context": (4, 256),
     "hidden": (8, 1024), "align": (0, 1e4),
 }  # fmt: skip
 
@@ -40,8 +40,8 @@ class LensingConfig:
         "find": is it a lens? "measure": which lens is it?
     survey : str
         Train on simulated images of this survey, fresh ones in each epoch, in place of given images.
-    images : int
-        Simulated in an epoch.
+    draws : int
+        Images simulated in an epoch.
     group : str
         What the net is blind to by construction, as in morphology: by default "p4m" to find (turns by 90
         degrees and mirrors), and "none" to measure, where the way a lens lies is asked for.
@@ -90,7 +90,7 @@ class LensingConfig:
 
     task: str = "find"
     survey: str = ""
-    images: int = 8192
+    draws: int = 8192
     group: str = ""
     pixels: int = 0
     stretch: str = "auto"
@@ -120,11 +120,9 @@ class LensingConfig:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise DeepfieldError(f"the task is {' or '.join(TASKS)}, not '{self.task}'")
-        if not self.group:
-            object.__setattr__(self, "group", {"find": "p4m", "measure": "none"}[self.task])
-        if self.group not in GROUPS:
+        if self.symmetry not in GROUPS:
             raise DeepfieldError(f"group '{self.group}' is not one of {', '.join(GROUPS)}")
-        if self.task == "measure" and self.group != "none":
+        if self.task == "measure" and self.symmetry != "none":
             raise DeepfieldError(f"a net of group {self.group} cannot tell how a lens lies: take group none")
         if self.task == "measure" and (self.zoom or self.shift):
             raise DeepfieldError("zoom and shift would change what is measured: they are for finding alone")
@@ -134,6 +132,11 @@ class LensingConfig:
             in_range(self, {"pixels": RANGES["pixels"]})
         in_range(self, _RANGES)
 
+    @property
+    def symmetry(self) -> str:
+        """The group, chosen by the task if none is given."""
+        return self.group or {"find": "p4m", "measure": "none"}[self.task]
+
     def head(self) -> Head:
         """Of one member."""
         if self.task == "find":
@@ -142,7 +145,7 @@ class LensingConfig:
 
     def net(self) -> dict[str, Any]:
         """Options of a member's net, its width aside."""
-        options = {"group": self.group, "dropout": self.dropout}
+        options = {"group": self.symmetry, "dropout": self.dropout}
         return options | ({"moments": self.moments} if self.task == "measure" else {})
 
 

@@ -216,7 +216,7 @@ class _Odds(nn.Module):
 
 
 def export(model: LensingModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Write a finder as ONNX: raw pixels (N, B, side, side) as float32 in, ``log_odds`` (N, 1) at its own prior out.
+    """Write a finder as ONNX: raw pixels (N, B, side, side) as float32 in, ``log_odds`` (N, 1) out.
 
     The file's metadata describes the model.
     """

@@ -63,7 +63,7 @@ def train(
     Examples
     --------
     >>> from deepfield import lensing
-    >>> model = lensing.train(survey="lsst", images=64, pixels=16, parameters=2000, epochs=1, progress=False)
+    >>> model = lensing.train(survey="lsst", draws=64, pixels=16, parameters=2000, epochs=1, progress=False)
     >>> model.config.task, model.bands
     ('find', ('g', 'r', 'i'))
     """
@@ -156,7 +156,7 @@ def _sets(images: Any, config: LensingConfig, simulate: Simulator | None) -> Set
         from deepfield.lensing.simulate import simulate as own
 
         simulate = own
-    return simulated(simulate, config.task, survey=config.survey, images=config.images, **shares)
+    return simulated(simulate, config.task, survey=config.survey, images=config.draws, **shares)
 
 
 def _begin(sets: Sets, config: LensingConfig, base: LensingModel | None) -> LensingModel:

@@ -10,7 +10,11 @@ from deepfield.data.images.together import together
 
 
 def stamps(n, start, **columns):
-    pixels = np.full((n, 2, 16, 16), 0.0, dtype=np.float32) + start + np.arange(n, dtype=np.float32)[:, None, None, None]
+    pixels = (
+        np.full((n, 2, 16, 16), 0.0, dtype=np.float32)
+        + start
+        + np.arange(n, dtype=np.float32)[:, None, None, None]
+    )
     return pixels, read(pixels, catalog=Table({"id": np.arange(n), **columns}), bands=("g", "r"))
 
 
