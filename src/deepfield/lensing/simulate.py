@@ -23,6 +23,7 @@ from deepfield.core.table import Table
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
 from deepfield.lensing._values import keep_memory
+from deepfield.lensing.defects import spoil
 from deepfield.lensing.surveys import Survey
 from deepfield.lensing.surveys import survey as survey_named
 from deepfield.physics import galaxies as ga
@@ -45,7 +46,7 @@ TRUTH = (
 """Columns that are NaN where there is no lens."""
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
-_NEIGHBOURS = 4  # at most
+_FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def draw(
         paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
-        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 4, 5 + B) what else is on the
+        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 8, 5 + B) what else is on the
         image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
     """
     chosen = survey_named(survey)
@@ -166,7 +167,7 @@ def draw(
     for name in TRUTH:
         c[name] = np.where(kind == "lens", c.get(name, np.nan), np.nan)
     t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
-    t["neighbours"] = _neighbours(n, chosen, size, rng)
+    t["neighbours"] = _neighbours(c, kind, chosen, size, rng)
     t.meta.update(
         simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
         pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
@@ -177,7 +178,7 @@ def draw(
 def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
     """The galaxy in the middle: its magnitudes and, for the painter, an early type's shape."""
     n = c["z_lens"].size
-    light = pop.lens_light(c["sigma_v"], c["z_lens"], survey, rng)
+    light = {name: c[name] for name in ("lens_r_e", *(f"lens_mag_{b}" for b in survey.bands))}
     found = {name: np.zeros(n) for name in COLUMNS} | light
     disc = np.where(rng.random(n) < 0.3, rng.uniform(0.05, 0.4, n), 0.0)  # some are lenticular
     found |= {"bulge_fraction": 1 - disc, **{f"bulge_fraction_{b}": 1 - disc for b in survey.bands}}
@@ -191,19 +192,34 @@ def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) ->
     return found
 
 
-def _neighbours(n: int, survey: Survey, size: int, rng: np.random.Generator) -> Array:
-    """Field galaxies on each image, as many as the counts say."""
-    behind = pop.sources(survey)
-    side = size * survey.pixel
-    number = np.minimum(rng.poisson(behind.density * side**2, n), _NEIGHBOURS)
-    there = np.arange(_NEIGHBOURS) < number[:, None]
-    drawn = behind.draw(n * _NEIGHBOURS, rng)
-    x, y = rng.uniform(-side / 2, side / 2, (2, n * _NEIGHBOURS))
-    q, phi = rng.uniform(0.25, 1.0, x.size), rng.uniform(0, 180, x.size)
-    flux = np.stack([3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{b}"]) for b in survey.bands], -1)
-    shape = np.stack([x, y, drawn["source_r_e"], q, phi], -1)
-    found = np.concatenate([shape, flux * there.reshape(-1, 1)], -1)
-    return found.reshape(n, _NEIGHBOURS, -1)
+def _neighbours(
+    c: Mapping[str, Array], kind: NDArray[np.str_], survey: Survey, size: int, rng: np.random.Generator
+) -> Array:
+    """What else is on each image: field galaxies, as many as the counts say, and satellites of the deflector.
+
+    Satellites have its colour and gather around it: 0.7 on average, three in groups (approximate).
+    """
+    behind, n, side = pop.sources(survey), kind.size, size * survey.pixel
+    field = np.minimum(rng.poisson(behind.density * side**2, n), _FIELD)
+    alone = np.isin(kind, ("star", "blank"))
+    satellites = np.where(alone, 0, np.minimum(rng.poisson(np.where(c["group"] > 1, 3.0, 0.7)), _SATELLITES))
+    drawn, total = behind.draw(n * _FIELD, rng), n * (_FIELD + _SATELLITES)
+    flux = np.zeros((n, _FIELD + _SATELLITES, len(survey.bands)))
+    radius = np.zeros(flux.shape[:2])
+    radius[:, :_FIELD] = drawn["source_r_e"].reshape(n, _FIELD)
+    x, y = rng.uniform(-side / 2, side / 2, (2, *radius.shape))
+    fainter = rng.uniform(0.5, 4.0, (n, _SATELLITES))
+    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, 2.0)
+    distance, where = rng.uniform(1.0, 0.6 * side, fainter.shape), rng.uniform(0, 2 * np.pi, fainter.shape)
+    x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
+    for k, band in enumerate(survey.bands):
+        there = np.arange(_FIELD) < field[:, None]
+        flux[:, :_FIELD, k] = there * 3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{band}"].reshape(n, _FIELD))
+        there = np.arange(_SATELLITES) < satellites[:, None]
+        flux[:, _FIELD:, k] = there * 3631e9 * 10 ** (-0.4 * (c[f"lens_mag_{band}"][:, None] + fainter))
+    q, phi = rng.uniform(0.25, 1.0, total), rng.uniform(0, 180, total)
+    shape = np.stack([x, y, radius, q.reshape(radius.shape), phi.reshape(radius.shape)], -1)
+    return np.concatenate([shape, flux], -1)
 
 
 def paint(
@@ -227,7 +243,8 @@ def paint(
             image, measured = painter({name: c[rows].to(device) for name, c in columns.items()})
             for name, value in measured.items():
                 table[name][rows] = value.cpu().numpy()
-            yield painter.painter.observe(image, generator) if noise else image
+            image = painter.painter.observe(image, generator) if noise else image
+            yield spoil(image, columns["defect_u"][rows], columns["defect_v"][rows])
 
 
 def write(
