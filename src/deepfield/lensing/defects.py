@@ -16,8 +16,8 @@ def spoil(image: Tensor, u: Tensor, v: Tensor) -> Tensor:
     image : Tensor (n, B, S, S)
         It stays as it is.
     u, v : Tensor (n,)
-        In [0, 1): which defect, and where; NaN for none. One side of the cutout without data (zeros, in all bands),
-        a band without data, a bleeding column, cosmic rays in one band, a band some pixels off the others.
+        In [0, 1): which defect, and where; NaN for none. One side of the cutout without data (zeros, in all
+        bands), a band without data, a bleeding column, cosmic rays in one band, a band some pixels off the others.
 
     Examples
     --------

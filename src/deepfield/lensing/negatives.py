@@ -178,7 +178,7 @@ def _artefacts(c: Columns, kind: NDArray[np.str_], survey: Survey, rng: np.rando
     for k, band in enumerate(survey.bands):
         mag = bright + colour * {"u": 2.0, "g": 1.0, "r": 0.0, "i": -0.4}.get(band, 0.0)
         c[f"lens_mag_{band}"] = np.select([star, blank], [mag, np.full(n, 40.0)], c[f"lens_mag_{band}"])
-        spikes = mag + 4.0 + u(-0.7, 0.7, n)
+        spikes = mag + 3.0 + u(-0.7, 0.7, n)
         line = 31.4 - 2.5 * np.log10(math.sqrt(sky[k]) / survey.pixel**2 * np.exp(u(np.log(1.0), np.log(15.0), n)))
         line = np.where(struck == k, line, np.inf)
         c[f"source_mag_{band}"] = np.select([star, trail], [spikes, line], c[f"source_mag_{band}"])

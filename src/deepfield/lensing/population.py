@@ -272,8 +272,8 @@ def _visible(part: Columns, survey: Survey, snr: float) -> Array:
 def _grouped(part: Columns, survey: Survey, rng: np.random.Generator) -> Columns:
     """Give some deflectors the mass of a group of galaxies, of which they are the brightest.
 
-    ``group`` is the factor on theta_E: wide separations come from groups (Oguri 2006, MNRAS 367, 1241). How many and
-    how wide is approximate, chosen to have such lenses in a training set: 12 %, 1.3 to 3 times.
+    ``group`` is the factor on theta_E: wide separations come from groups (Oguri 2006, MNRAS 367, 1241). How many
+    and how wide is approximate, chosen to have such lenses in a training set: 12 %, 1.3 to 3 times.
     """
     n = part["theta_e"].size
     factor = np.where(rng.random(n) < _GROUPS, rng.uniform(1.3, 3.0, n), 1.0)

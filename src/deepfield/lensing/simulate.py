@@ -7,6 +7,7 @@ survey's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ TRUTH = (
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
+_LARGEST = 0.6  # arcsec of half-light radius that these have
 
 
 @dataclass(frozen=True)
@@ -197,23 +199,24 @@ def _neighbours(
 ) -> Array:
     """What else is on each image: field galaxies, as many as the counts say, and satellites of the deflector.
 
-    Satellites have its colour and gather around it: 0.7 on average, three in groups (approximate).
+    Satellites have its colour and gather around it: 0.6 on average, three in groups (approximate).
     """
     behind, n, side = pop.sources(survey), kind.size, size * survey.pixel
     field = np.minimum(rng.poisson(behind.density * side**2, n), _FIELD)
     alone = np.isin(kind, ("star", "blank"))
-    satellites = np.where(alone, 0, np.minimum(rng.poisson(np.where(c["group"] > 1, 3.0, 0.7)), _SATELLITES))
+    satellites = np.where(alone, 0, np.minimum(rng.poisson(np.where(c["group"] > 1, 3.0, 0.6)), _SATELLITES))
     drawn, total = behind.draw(n * _FIELD, rng), n * (_FIELD + _SATELLITES)
     flux = np.zeros((n, _FIELD + _SATELLITES, len(survey.bands)))
     radius = np.zeros(flux.shape[:2])
-    radius[:, :_FIELD] = drawn["source_r_e"].reshape(n, _FIELD)
+    radius[:, :_FIELD] = np.clip(drawn["source_r_e"].reshape(n, _FIELD), 0.05, _LARGEST)
     x, y = rng.uniform(-side / 2, side / 2, (2, *radius.shape))
-    fainter = rng.uniform(0.5, 4.0, (n, _SATELLITES))
-    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, 2.0)
+    fainter = 1 + 4 * np.sqrt(rng.random((n, _SATELLITES)))
+    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, _LARGEST)
     distance, where = rng.uniform(1.0, 0.6 * side, fainter.shape), rng.uniform(0, 2 * np.pi, fainter.shape)
     x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
+    seen = drawn[f"source_mag_{survey.best}"].reshape(n, _FIELD)
     for k, band in enumerate(survey.bands):
-        there = np.arange(_FIELD) < field[:, None]
+        there = (np.arange(_FIELD) < field[:, None]) & (seen < survey.depth)
         flux[:, :_FIELD, k] = there * 3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{band}"].reshape(n, _FIELD))
         there = np.arange(_SATELLITES) < satellites[:, None]
         flux[:, _FIELD:, k] = there * 3631e9 * 10 ** (-0.4 * (c[f"lens_mag_{band}"][:, None] + fainter))
@@ -290,6 +293,7 @@ class _Scene:
         side = self.painter.side
         line = (torch.arange(side, device=device) - 0.5 * (side - 1)) * survey.pixel
         self.x, self.y = line.expand(1, side, side), -line[:, None].expand(1, side, side)
+        self.patch = min(math.ceil(4 * _LARGEST / survey.pixel), size // 3)
         self.fine = max(2, round(survey.pixel / 0.05))
         self.best = survey.bands.index(survey.best)
         self.knots = [ARM_COLOUR.get(b, 1.0) for b in survey.bands]
@@ -301,30 +305,30 @@ class _Scene:
         galaxy = {**t, **{f"mag_{b}": t[f"lens_mag_{b}"] for b in survey.bands}, **pixels}
         flux = painter.flux(galaxy)
         rows, body, knots = self._layer(t)
-        n, share = len(flux), torch.zeros(len(flux), device=flux.device)
-        if len(rows):
-            share[rows] = (body + knots).sum((1, 2))
-            body, knots = torch.fft.rfft2(body), torch.fft.rfft2(knots)
-        snr = torch.full((n,), torch.nan, device=flux.device)
-        field = self._field(t)
+        beside = self._field(t)
+        arcs = torch.stack(
+            [scaled(body + self.knots[b] * knots, self._njy(t, b)[rows]) for b in range(len(beside))]
+        )
+        bent = torch.nonzero(t["is_lens"][rows] > 0)[:, 0]  # measured on its own
+        beside[:, rows] += arcs
+        beside[self.best, rows[bent]] -= arcs[self.best, bent]
+        share, snr = (torch.full_like(t["x"], torch.nan) for _ in range(2))
+        share[rows[bent]] = (body + knots)[bent].sum((1, 2))
         images = []
-        for b, (name, light) in enumerate(zip(survey.bands, painter.bands(galaxy))):
-            light = light * flux[:, b, None, None] + field[b]
-            if len(rows):
-                own = 3631e9 * 10 ** (-0.4 * t[f"source_mag_{name}"][rows])
-                arcs = scaled(body + self.knots[b] * knots, own)
-                if b != self.best:
-                    light = light.index_add(0, rows, arcs)
-            image = painter.seen(light, b, t["seeing"])
-            if b == self.best and len(rows):
-                bent = painter.seen(arcs, b, t["seeing"][rows])
-                image = image.index_add(0, rows, bent)
-                variance = painter.sky[b] + painter.source[b] * image[rows].clamp_min(0)
-                snr[rows] = (bent * bent / variance).sum((1, 2)).sqrt()
+        for b, light in enumerate(painter.bands(galaxy)):
+            whole = torch.fft.rfft2(beside[b]).add_(light * flux[:, b, None, None])
+            image = painter.seen(whole, b, t["seeing"])
+            if b == self.best and len(bent):
+                seen = painter.seen(torch.fft.rfft2(arcs[b, bent]), b, t["seeing"][rows[bent]])
+                image[rows[bent]] += seen
+                variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
+                snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
             images.append(image)
-        lens = t["is_lens"] > 0
-        measured = {"magnification": share, "source_snr": snr}
-        return torch.stack(images, 1), {k: torch.where(lens, v, torch.nan) for k, v in measured.items()}
+        return torch.stack(images, 1), {"magnification": share, "source_snr": snr}
+
+    def _njy(self, t: Mapping[str, Tensor], band: int) -> Tensor:
+        """Flux of the sources in a band."""
+        return 3631e9 * 10 ** (-0.4 * t[f"source_mag_{self.survey.bands[band]}"])
 
     def _layer(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         rows = torch.nonzero(t["layer"] > 0)[:, 0]
@@ -333,20 +337,22 @@ class _Scene:
         return rows, *layers.painted(p, x, y, self.survey.pixel, self.fine)
 
     def _field(self, t: Mapping[str, Tensor]) -> Tensor:
-        """Transforms (B, n, P, P // 2 + 1) of the neighbours, nJy."""
-        painter, scale = self.painter, self.survey.pixel
-        x, y, r_e, q, phi = t["neighbours"][..., :5].unbind(-1)
-        flux = t["neighbours"][..., 5:]
-        total = torch.zeros(
-            len(self.survey.bands), len(x), *painter.k.shape, dtype=torch.complex64, device=painter.k.device
+        """The neighbours (B, n, P, P) as exponential discs, each on a patch of its own; nJy."""
+        side, half = self.painter.side, self.patch
+        row, k = torch.nonzero(t["neighbours"][..., 5:].sum(-1) > 0).T
+        x, y, r_e, q, phi, *flux = t["neighbours"][row, k].T
+        x, y = x / self.survey.pixel + 0.5 * side - 0.5, 0.5 * side - 0.5 - y / self.survey.pixel  # column and row
+        step = torch.arange(-half, half + 1, device=x.device)
+        column, down = x.round().long()[:, None] + step, y.round().long()[:, None] + step
+        major, minor = self.painter.axes(
+            column[:, None] - x[:, None, None], y[:, None, None] - down[..., None], phi
         )
-        for k in range(x.shape[1]):
-            rows = torch.nonzero(flux[:, k].sum(-1) > 0)[:, 0]
-            if len(rows):
-                major, minor = painter.axes(painter.kx, -painter.ky, phi[rows, k])
-                radius = (r_e[rows, k] / (scale * ga.EXPONENTIAL))[:, None, None]
-                light = ga.exponential_transfer(torch.hypot(major, minor * q[rows, k][:, None, None]), radius)
-                place = painter.place(x[rows, k] / scale, y[rows, k] / scale) * painter.pixel_response
-                for b in range(len(total)):
-                    total[b].index_add_(0, rows, scaled(light, flux[rows, k, b]) * place)
-        return total
+        r2 = major.square_() + (minor / q[:, None, None]).square_()
+        light = torch.exp(-ga.EXPONENTIAL * torch.sqrt(r2 + 0.1) * (self.survey.pixel / r_e)[:, None, None])
+        light = scaled(light, 1 / light.sum((1, 2)))  # whatever the middle of a pixel misses of a small galaxy
+        inside = ((column >= 0) & (column < side))[:, None] & ((down >= 0) & (down < side))[..., None]
+        place = ((row[:, None] * side + down)[..., None] * side + column[:, None])[inside]
+        total = torch.zeros(len(flux), len(t["x"]) * side * side, device=x.device)
+        for plane, own in zip(total, flux):
+            plane.index_add_(0, place, scaled(light, own)[inside])
+        return total.view(len(flux), -1, side, side)
