@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS
 
@@ -18,7 +19,13 @@ app = App(
 
 @app.command
 def simulate(
-    *, out: Path, survey: str = "lsst", n: int = 10000, lens_fraction: float = 0.5, size: int = 0, seed: int = 0
+    *,
+    out: Path,
+    survey: str = "lsst",
+    n: Annotated[int, Parameter(name=("--n", "-n"))] = 10000,
+    lens_fraction: float = 0.5,
+    size: int = 0,
+    seed: int = 0,
 ) -> None:
     """Simulate lenses, and what is none, as a survey sees them, each with its truth.
 

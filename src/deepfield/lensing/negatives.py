@@ -77,6 +77,7 @@ def draw(kind: NDArray[np.str_], c: Columns, survey: Survey, rng: np.random.Gene
     # As bright as the arcs would be.
     mu = c["magnification"]
     shown = np.isin(kind, ("companion", "arc", "ring"))
+    mu = mu * np.where(kind == "ring", 10 ** u(0.0, 0.5, n), 1.0)
     for band in bands:
         c[f"source_mag_{band}"] = np.where(
             shown, c[f"source_mag_{band}"] - 2.5 * np.log10(mu), c[f"source_mag_{band}"]
@@ -96,7 +97,8 @@ def draw(kind: NDArray[np.str_], c: Columns, survey: Survey, rng: np.random.Gene
     c["source_bend"] = np.where(thin, bend, c["source_bend"])
     _rings(c, np.flatnonzero(kind == "ring"), rng)
     _artefacts(c, kind, survey, rng)
-    hidden = ~(shown | (kind == "lens") | np.isin(kind, ("star", "trail")))
+    _tails(c, np.flatnonzero((kind == "merger") & (u(size=n) < 0.6)), survey, rng)
+    hidden = c["layer"] == 0
     for band in bands:
         c[f"source_mag_{band}"] = np.where(hidden, np.inf, c[f"source_mag_{band}"])
 
@@ -123,7 +125,7 @@ def _disc(
     c["bar_strength"][rows] = np.where(spiral & (rng.random(n) < 0.35), u(0.05, 0.3, n), 0.0)
     c["bar_angle"][rows] = c["arm_phase"][rows]
     # The disc is bluer than the bulge: most in g - r, least from r to redder bands.
-    blue = u(0.4, 1.1, n)
+    blue = u(0.5, 1.6, n)
     change = {"u": 1.6, "g": 1.0, "r": 0.35, "i": 0.0, "z": -0.1, "y": -0.1}
     for band in survey.bands:
         bulge = share * 10 ** (-0.4 * c[f"lens_mag_{band}"][rows])
@@ -134,6 +136,23 @@ def _disc(
     distance, where = c["disc_radius"][rows] * u(0.8, 2.2, n), u(0, 2 * np.pi, n)
     c["companion"][rows] = np.where(merger, u(0.1, 0.5, n), 0.0)
     c["companion_x"][rows], c["companion_y"][rows] = distance * np.cos(where), distance * np.sin(where)
+
+
+def _tails(c: Columns, rows: NDArray[np.int64], survey: Survey, rng: np.random.Generator) -> None:
+    """Stars that a merger throws out: a bent band in the colours of the galaxy."""
+    n = rows.size
+    u = rng.uniform
+    c["layer"][rows] = layers.BLOBS
+    fainter = u(2.0, 3.2, n)
+    for band in survey.bands:
+        c[f"source_mag_{band}"][rows] = c[f"lens_mag_{band}"][rows] + fainter
+    size, where = c["disc_radius"][rows], u(0, 2 * np.pi, n)
+    away = size * u(0.8, 1.6, n)
+    c["source_x"][rows], c["source_y"][rows] = away * np.cos(where), away * np.sin(where)
+    c["source_phi"][rows] = (np.degrees(where) + 90 + rng.normal(0, 30, n)) % 180
+    c["source_r_e"][rows], c["source_q"][rows] = size * u(0.5, 1.0, n), u(0.12, 0.3, n)
+    c["source_bend"][rows] = rng.choice([-1, 1], size=n) * u(0.2, 0.7, n) / size
+    c["source_arms"][rows], c["source_clumps"][rows], c["source_number"][rows] = 0, 0, 1
 
 
 def _rings(c: Columns, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
@@ -159,7 +178,7 @@ def _artefacts(c: Columns, kind: NDArray[np.str_], survey: Survey, rng: np.rando
     for k, band in enumerate(survey.bands):
         mag = bright + colour * {"u": 2.0, "g": 1.0, "r": 0.0, "i": -0.4}.get(band, 0.0)
         c[f"lens_mag_{band}"] = np.select([star, blank], [mag, np.full(n, 40.0)], c[f"lens_mag_{band}"])
-        spikes = mag + 5.5 + u(-0.7, 0.7, n)
+        spikes = mag + 3.0 + u(-0.7, 0.7, n)
         line = 31.4 - 2.5 * np.log10(math.sqrt(sky[k]) / survey.pixel**2 * np.exp(u(np.log(1.0), np.log(15.0), n)))
         line = np.where(struck == k, line, np.inf)
         c[f"source_mag_{band}"] = np.select([star, trail], [spikes, line], c[f"source_mag_{band}"])

@@ -7,6 +7,7 @@ survey's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from deepfield.core.table import Table
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
 from deepfield.lensing._values import keep_memory
+from deepfield.lensing.defects import spoil
 from deepfield.lensing.surveys import Survey
 from deepfield.lensing.surveys import survey as survey_named
 from deepfield.physics import galaxies as ga
@@ -45,7 +47,8 @@ TRUTH = (
 """Columns that are NaN where there is no lens."""
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
-_NEIGHBOURS = 4  # at most
+_FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
+_LARGEST = 0.6  # arcsec of half-light radius that these have
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def draw(
         paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
-        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 4, 5 + B) what else is on the
+        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 8, 5 + B) what else is on the
         image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
     """
     chosen = survey_named(survey)
@@ -166,7 +169,7 @@ def draw(
     for name in TRUTH:
         c[name] = np.where(kind == "lens", c.get(name, np.nan), np.nan)
     t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
-    t["neighbours"] = _neighbours(n, chosen, size, rng)
+    t["neighbours"] = _neighbours(c, kind, chosen, size, rng)
     t.meta.update(
         simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
         pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
@@ -177,7 +180,7 @@ def draw(
 def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
     """The galaxy in the middle: its magnitudes and, for the painter, an early type's shape."""
     n = c["z_lens"].size
-    light = pop.lens_light(c["sigma_v"], c["z_lens"], survey, rng)
+    light = {name: c[name] for name in ("lens_r_e", *(f"lens_mag_{b}" for b in survey.bands))}
     found = {name: np.zeros(n) for name in COLUMNS} | light
     disc = np.where(rng.random(n) < 0.3, rng.uniform(0.05, 0.4, n), 0.0)  # some are lenticular
     found |= {"bulge_fraction": 1 - disc, **{f"bulge_fraction_{b}": 1 - disc for b in survey.bands}}
@@ -191,19 +194,35 @@ def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) ->
     return found
 
 
-def _neighbours(n: int, survey: Survey, size: int, rng: np.random.Generator) -> Array:
-    """Field galaxies on each image, as many as the counts say."""
-    behind = pop.sources(survey)
-    side = size * survey.pixel
-    number = np.minimum(rng.poisson(behind.density * side**2, n), _NEIGHBOURS)
-    there = np.arange(_NEIGHBOURS) < number[:, None]
-    drawn = behind.draw(n * _NEIGHBOURS, rng)
-    x, y = rng.uniform(-side / 2, side / 2, (2, n * _NEIGHBOURS))
-    q, phi = rng.uniform(0.25, 1.0, x.size), rng.uniform(0, 180, x.size)
-    flux = np.stack([3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{b}"]) for b in survey.bands], -1)
-    shape = np.stack([x, y, drawn["source_r_e"], q, phi], -1)
-    found = np.concatenate([shape, flux * there.reshape(-1, 1)], -1)
-    return found.reshape(n, _NEIGHBOURS, -1)
+def _neighbours(
+    c: Mapping[str, Array], kind: NDArray[np.str_], survey: Survey, size: int, rng: np.random.Generator
+) -> Array:
+    """What else is on each image: field galaxies, as many as the counts say, and satellites of the deflector.
+
+    Satellites have its colour and gather around it: 0.6 on average, three in groups (approximate).
+    """
+    behind, n, side = pop.sources(survey), kind.size, size * survey.pixel
+    field = np.minimum(rng.poisson(behind.density * side**2, n), _FIELD)
+    alone = np.isin(kind, ("star", "blank"))
+    satellites = np.where(alone, 0, np.minimum(rng.poisson(np.where(c["group"] > 1, 3.0, 0.6)), _SATELLITES))
+    drawn, total = behind.draw(n * _FIELD, rng), n * (_FIELD + _SATELLITES)
+    flux = np.zeros((n, _FIELD + _SATELLITES, len(survey.bands)))
+    radius = np.zeros(flux.shape[:2])
+    radius[:, :_FIELD] = np.clip(drawn["source_r_e"].reshape(n, _FIELD), 0.05, _LARGEST)
+    x, y = rng.uniform(-side / 2, side / 2, (2, *radius.shape))
+    fainter = 1 + 4 * np.sqrt(rng.random((n, _SATELLITES)))
+    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, _LARGEST)
+    distance, where = rng.uniform(1.0, 0.6 * side, fainter.shape), rng.uniform(0, 2 * np.pi, fainter.shape)
+    x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
+    seen = drawn[f"source_mag_{survey.best}"].reshape(n, _FIELD)
+    for k, band in enumerate(survey.bands):
+        there = (np.arange(_FIELD) < field[:, None]) & (seen < survey.depth)
+        flux[:, :_FIELD, k] = there * 3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{band}"].reshape(n, _FIELD))
+        there = np.arange(_SATELLITES) < satellites[:, None]
+        flux[:, _FIELD:, k] = there * 3631e9 * 10 ** (-0.4 * (c[f"lens_mag_{band}"][:, None] + fainter))
+    q, phi = rng.uniform(0.25, 1.0, total), rng.uniform(0, 180, total)
+    shape = np.stack([x, y, radius, q.reshape(radius.shape), phi.reshape(radius.shape)], -1)
+    return np.concatenate([shape, flux], -1)
 
 
 def paint(
@@ -227,7 +246,8 @@ def paint(
             image, measured = painter({name: c[rows].to(device) for name, c in columns.items()})
             for name, value in measured.items():
                 table[name][rows] = value.cpu().numpy()
-            yield painter.painter.observe(image, generator) if noise else image
+            image = painter.painter.observe(image, generator) if noise else image
+            yield spoil(image, columns["defect_u"][rows], columns["defect_v"][rows])
 
 
 def write(
@@ -273,6 +293,7 @@ class _Scene:
         side = self.painter.side
         line = (torch.arange(side, device=device) - 0.5 * (side - 1)) * survey.pixel
         self.x, self.y = line.expand(1, side, side), -line[:, None].expand(1, side, side)
+        self.patch = min(math.ceil(4 * _LARGEST / survey.pixel), size // 3)
         self.fine = max(2, round(survey.pixel / 0.05))
         self.best = survey.bands.index(survey.best)
         self.knots = [ARM_COLOUR.get(b, 1.0) for b in survey.bands]
@@ -284,30 +305,30 @@ class _Scene:
         galaxy = {**t, **{f"mag_{b}": t[f"lens_mag_{b}"] for b in survey.bands}, **pixels}
         flux = painter.flux(galaxy)
         rows, body, knots = self._layer(t)
-        n, share = len(flux), torch.zeros(len(flux), device=flux.device)
-        if len(rows):
-            share[rows] = (body + knots).sum((1, 2))
-            body, knots = torch.fft.rfft2(body), torch.fft.rfft2(knots)
-        snr = torch.full((n,), torch.nan, device=flux.device)
-        field = self._field(t)
+        beside = self._field(t)
+        arcs = torch.stack(
+            [scaled(body + self.knots[b] * knots, self._njy(t, b)[rows]) for b in range(len(beside))]
+        )
+        bent = torch.nonzero(t["is_lens"][rows] > 0)[:, 0]  # measured on its own
+        beside[:, rows] += arcs
+        beside[self.best, rows[bent]] -= arcs[self.best, bent]
+        share, snr = (torch.full_like(t["x"], torch.nan) for _ in range(2))
+        share[rows[bent]] = (body + knots)[bent].sum((1, 2))
         images = []
-        for b, (name, light) in enumerate(zip(survey.bands, painter.bands(galaxy))):
-            light = light * flux[:, b, None, None] + field[b]
-            if len(rows):
-                own = 3631e9 * 10 ** (-0.4 * t[f"source_mag_{name}"][rows])
-                arcs = scaled(body + self.knots[b] * knots, own)
-                if b != self.best:
-                    light = light.index_add(0, rows, arcs)
-            image = painter.seen(light, b, t["seeing"])
-            if b == self.best and len(rows):
-                bent = painter.seen(arcs, b, t["seeing"][rows])
-                image = image.index_add(0, rows, bent)
-                variance = painter.sky[b] + painter.source[b] * image[rows].clamp_min(0)
-                snr[rows] = (bent * bent / variance).sum((1, 2)).sqrt()
+        for b, light in enumerate(painter.bands(galaxy)):
+            whole = torch.fft.rfft2(beside[b]).add_(light * flux[:, b, None, None])
+            image = painter.seen(whole, b, t["seeing"])
+            if b == self.best and len(bent):
+                seen = painter.seen(torch.fft.rfft2(arcs[b, bent]), b, t["seeing"][rows[bent]])
+                image[rows[bent]] += seen
+                variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
+                snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
             images.append(image)
-        lens = t["is_lens"] > 0
-        measured = {"magnification": share, "source_snr": snr}
-        return torch.stack(images, 1), {k: torch.where(lens, v, torch.nan) for k, v in measured.items()}
+        return torch.stack(images, 1), {"magnification": share, "source_snr": snr}
+
+    def _njy(self, t: Mapping[str, Tensor], band: int) -> Tensor:
+        """Flux of the sources in a band."""
+        return 3631e9 * 10 ** (-0.4 * t[f"source_mag_{self.survey.bands[band]}"])
 
     def _layer(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         rows = torch.nonzero(t["layer"] > 0)[:, 0]
@@ -316,20 +337,22 @@ class _Scene:
         return rows, *layers.painted(p, x, y, self.survey.pixel, self.fine)
 
     def _field(self, t: Mapping[str, Tensor]) -> Tensor:
-        """Transforms (B, n, P, P // 2 + 1) of the neighbours, nJy."""
-        painter, scale = self.painter, self.survey.pixel
-        x, y, r_e, q, phi = t["neighbours"][..., :5].unbind(-1)
-        flux = t["neighbours"][..., 5:]
-        total = torch.zeros(
-            len(self.survey.bands), len(x), *painter.k.shape, dtype=torch.complex64, device=painter.k.device
+        """The neighbours (B, n, P, P) as exponential discs, each on a patch of its own; nJy."""
+        side, half = self.painter.side, self.patch
+        row, k = torch.nonzero(t["neighbours"][..., 5:].sum(-1) > 0).T
+        x, y, r_e, q, phi, *flux = t["neighbours"][row, k].T
+        x, y = x / self.survey.pixel + 0.5 * side - 0.5, 0.5 * side - 0.5 - y / self.survey.pixel  # column and row
+        step = torch.arange(-half, half + 1, device=x.device)
+        column, down = x.round().long()[:, None] + step, y.round().long()[:, None] + step
+        major, minor = self.painter.axes(
+            column[:, None] - x[:, None, None], y[:, None, None] - down[..., None], phi
         )
-        for k in range(x.shape[1]):
-            rows = torch.nonzero(flux[:, k].sum(-1) > 0)[:, 0]
-            if len(rows):
-                major, minor = painter.axes(painter.kx, -painter.ky, phi[rows, k])
-                radius = (r_e[rows, k] / (scale * ga.EXPONENTIAL))[:, None, None]
-                light = ga.exponential_transfer(torch.hypot(major, minor * q[rows, k][:, None, None]), radius)
-                place = painter.place(x[rows, k] / scale, y[rows, k] / scale) * painter.pixel_response
-                for b in range(len(total)):
-                    total[b].index_add_(0, rows, scaled(light, flux[rows, k, b]) * place)
-        return total
+        r2 = major.square_() + (minor / q[:, None, None]).square_()
+        light = torch.exp(-ga.EXPONENTIAL * torch.sqrt(r2 + 0.1) * (self.survey.pixel / r_e)[:, None, None])
+        light = scaled(light, 1 / light.sum((1, 2)))  # whatever the middle of a pixel misses of a small galaxy
+        inside = ((column >= 0) & (column < side))[:, None] & ((down >= 0) & (down < side))[..., None]
+        place = ((row[:, None] * side + down)[..., None] * side + column[:, None])[inside]
+        total = torch.zeros(len(flux), len(t["x"]) * side * side, device=x.device)
+        for plane, own in zip(total, flux):
+            plane.index_add_(0, place, scaled(light, own)[inside])
+        return total.view(len(flux), -1, side, side)
