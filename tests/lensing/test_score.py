@@ -124,7 +124,9 @@ def test_a_measurement_with_broken_rows(measurer, lenses):
     found = lensing.measure(measurer, images, samples=100)
     features = found.features.clone()
     features[:5] = torch.nan
-    told = sc.score_measurement(Measurement(measurer, features, found.reasons, samples=100), images.table, repeats=5)
+    told = sc.score_measurement(
+        Measurement(measurer, features, found.reasons, samples=100), images.table, repeats=5
+    )
     assert told.n == 45 and told.n_missing == 5
     with pytest.raises(DeepfieldError, match="no lens has both"):
         sc.score_measurement(Measurement(measurer, features[:5], found.reasons[:5]), images.table[:5])

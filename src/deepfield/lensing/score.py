@@ -1,7 +1,7 @@
 """The metrics of the search for lenses and of their measurement, with bootstrap errors.
 
-Of finding: those of the lens-finding challenge (Metcalf et al. 2019, A&A 625, A119, section 4), which look at the few
-images that a person will see; calibration; completeness. Of measuring: bias, scatter, coverage.
+Of finding: those of the lens-finding challenge (Metcalf et al. 2019, A&A 625, A119, section 4), which look at
+the few images that a person will see; calibration; completeness. Of measuring: bias, scatter, coverage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COVERED = {"coverage_683": 0.683, "coverage_955": 0.955}
 
 @dataclass(frozen=True)
 class Score:
-    """What :func:`score` or :func:`score_measurement` found. Metrics are attributes too: ``score.auroc`` is a float.
+    """What :func:`score` or :func:`score_measurement` found. Metrics are attributes too: ``score.auroc``.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class Score:
         Images with a truth and no answer (NaN).
     metrics : dict of Metric
     curves : dict
-        Of finding: ``roc`` (false and true positive rate), ``reliability``, ``completeness``. Of measuring: the PIT
-        values of each parameter, and the binomial band of each coverage.
+        Of finding: ``roc`` (false and true positive rate), ``reliability``, ``completeness``. Of measuring: the
+        PIT values of each parameter, and the binomial band of each coverage.
     """
 
     n: int
@@ -101,7 +101,7 @@ def recall_at(scores: ArrayLike, label: ArrayLike, rate: float) -> float:
     1.0
     """
     s, y = _checked(scores, label)
-    return tpr_at(s, y, int(math.floor(rate * int((~y).sum()) + 1e-9)))
+    return tpr_at(s, y, math.floor(rate * int((~y).sum()) + 1e-9))
 
 
 def roc(scores: ArrayLike, label: ArrayLike) -> tuple[Array, Array]:
@@ -126,7 +126,7 @@ def _checked(scores: ArrayLike, label: ArrayLike) -> tuple[Array, NDArray[np.boo
 
 
 def false_positives(scores: ArrayLike, label: ArrayLike, threshold: float, *, galaxies: float) -> Metric:
-    """False positives expected among so many galaxies at a threshold, from the rate among images that are no lenses.
+    """False positives expected among so many galaxies at a threshold, by their rate among what is no lens.
 
     With a binomial error; of none seen, the value is 0 and the error that of one.
 
@@ -141,9 +141,7 @@ def false_positives(scores: ArrayLike, label: ArrayLike, threshold: float, *, ga
     return Metric(galaxies * rate, galaxies * math.sqrt(max(seen * (1 - rate), 1)) / n)
 
 
-def completeness(
-    found: ArrayLike, along: ArrayLike, edges: Sequence[float] | int = 8
-) -> dict[str, list[float]]:
+def completeness(found: ArrayLike, along: ArrayLike, edges: Sequence[float] | int = 8) -> dict[str, list[float]]:
     """Share of lenses found in bins of a property, with the 68 per cent Wilson interval of each.
 
     Parameters
@@ -166,18 +164,18 @@ def completeness(
     hit, x = hit[known], x[known]
     if not len(x):
         raise DeepfieldError("no lens has a number to bin it by")
+    ends = [float(e) for e in (np.quantile(x, np.linspace(0, 1, edges + 1)) if isinstance(edges, int) else edges)]
     if isinstance(edges, int):
-        edges = np.unique(np.quantile(x, np.linspace(0, 1, edges + 1))).tolist()
-        edges[-1] += 1e-9 * max(1.0, abs(edges[-1]))
-    which = np.digitize(x, edges) - 1
+        ends[-1] += 1e-9 * max(1.0, abs(ends[-1]))  # the last lens lies inside
+    which = np.digitize(x, ends) - 1
     told: dict[str, list[float]] = {name: [] for name in ("low", "high", "middle", "share", "lo68", "hi68", "n")}
-    for k in range(len(edges) - 1):
+    for k in range(len(ends) - 1):
         inside = which == k
         if not (n := int(inside.sum())):
             continue
         p = float(hit[inside].mean())
         centre, half = (p + 0.5 / n) / (1 + 1 / n), math.sqrt(p * (1 - p) / n + 0.25 / n**2) / (1 + 1 / n)
-        row = (edges[k], edges[k + 1], float(np.median(x[inside])), p, centre - half, centre + half, n)
+        row = (ends[k], ends[k + 1], float(np.median(x[inside])), p, centre - half, centre + half, n)
         for name, value in zip(told, row):
             told[name].append(value)
     return told
@@ -226,7 +224,8 @@ def score(
     label : (N,) array
         1 for a lens, 0 for none.
     theta_e, snr : (N,) arrays, optional
-        Einstein radius (arcsec) and signal-to-noise ratio of the lenses: for the completeness at TPR10's threshold.
+        Einstein radius (arcsec) and signal-to-noise ratio of the lenses: for the completeness at TPR10's
+        threshold.
     bins : int
         Of the calibration error.
     repeats, seed : int
@@ -267,7 +266,8 @@ def score(
         "calibration_error": each(lambda a, b: metrics.classification_calibration_error(a, b, bins=bins)),
     }
     found = {name: _metric(rule, rows, repeats, seed) for name, rule in rules.items()}
-    found["calibration_floor"] = Metric(*cl.calibration_floor(pair, bins=bins, repeats=min(repeats, 100), seed=seed))
+    floor = cl.calibration_floor(pair, bins=bins, repeats=min(repeats, 100), seed=seed)
+    found["calibration_floor"] = Metric(*floor)
     false, true = roc(s, flag)
     curves: dict[str, Any] = {
         "roc": {"false": false.tolist(), "true": true.tolist()},
