@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from deepfield.lensing.planes import Planes
     from deepfield.lensing.predict import export, find, find_file, measure, measure_file
     from deepfield.lensing.render import Noise, render
+    from deepfield.lensing.score import Score, agreement, score, score_measurement
     from deepfield.lensing.simulate import Simulated, simulate
     from deepfield.lensing.solver import Images, images
     from deepfield.lensing.surveys import Survey, surveys
@@ -53,6 +54,7 @@ _HOMES = {
     "measurement": ("Measurement",),
     "model": ("LensingConfig", "LensingModel"),
     "predict": ("export", "find", "find_file", "measure", "measure_file"),
+    "score": ("Score", "agreement", "score", "score_measurement"),
     "train": ("Fit", "fit", "train"),
     "coolest": ("System", "read_coolest", "write_coolest"),
     "curves": ("Curves", "curves"),
@@ -88,10 +90,12 @@ __all__ = [
     "Measurement",
     "Noise",
     "Planes",
+    "Score",
     "Sersic",
     "Simulated",
     "Survey",
     "System",
+    "agreement",
     "curves",
     "cutouts",
     "epl",
@@ -109,6 +113,8 @@ __all__ = [
     "read",
     "read_coolest",
     "render",
+    "score",
+    "score_measurement",
     "shear",
     "sheet",
     "sie",

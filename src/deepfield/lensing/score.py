@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata, spearmanr
 
-from deepfield.core.errors import DeepfieldError
+from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.parameters import ANGLES, UNITS, encode
 from deepfield.trust import classification as cl
@@ -282,12 +282,13 @@ def score(
     return Score(int(served.sum()), int((~served).sum()), found, curves)
 
 
-def score_measurement(found: Measurement, truth: Any, *, repeats: int = 200, seed: int = 0) -> Score:
+def score_measurement(found: Any, truth: Any, *, repeats: int = 200, seed: int = 0) -> Score:
     """Compare posteriors of lenses with the truth.
 
     Parameters
     ----------
-    found : Measurement
+    found : Measurement or mapping
+        Or the columns of a file that :func:`deepfield.lensing.measure_file` wrote.
     truth : Table
         With the columns of :data:`deepfield.lensing.parameters.UNITS`.
 
@@ -296,35 +297,78 @@ def score_measurement(found: Measurement, truth: Any, *, repeats: int = 200, see
     Score
         Of ``theta_e`` the relative errors of the medians: their median is the ``theta_e_bias``, 1.4826 times the
         median of what they differ from it the ``theta_e_scatter``; of other parameters the same of plain errors,
-        of angles modulo half a turn. ``<name>_coverage_683`` and ``_955`` with binomial errors, ``<name>_pit_ks``.
+        of angles modulo half a turn. ``<name>_coverage_683`` and ``_955`` with binomial errors; of a Measurement
+        ``<name>_pit_ks`` too.
 
     Raises
     ------
     DeepfieldError
         If there are no lenses with both, or the truth is none.
     """
-    y = encode(truth)
-    pit = found.pit(y)
-    told: dict[str, Metric] = {}
-    curves: dict[str, Any] = {"pit": {}}
-    served = ~np.isnan(pit["theta_e"])
-    if not served.any():
+    encode(truth)  # tells of what no lens has
+    columns = found.columns() if isinstance(found, Measurement) else found
+    right = {name: np.asarray(truth.column(name), dtype=np.float64) for name in UNITS}
+    served, known = ~np.isnan(columns["theta_e_median"]), np.isfinite(right["theta_e"])
+    keep = served & known
+    if not (n := int(keep.sum())):
         raise DeepfieldError("no lens has both a measurement and a truth")
-    n = int(served.sum())
+    told: dict[str, Metric] = {}
     for name in UNITS:
-        right = np.asarray(truth.column(name), dtype=np.float64)[served]
-        error = found.quantile(name, 0.5)[served] - right
-        error = (error + 90) % 180 - 90 if name in ANGLES else error / right if name == "theta_e" else error
-        told[f"{name}_bias"] = _metric(lambda v: np.median(v, 1), error, repeats, seed)
-        told[f"{name}_scatter"] = _metric(_spread, error, repeats, seed)
-        own = pit[name][served]
-        for key, level in COVERED.items():
-            share = float((np.abs(own - 0.5) <= 0.5 * level).mean())
+        middle = np.asarray(columns[f"{name}_median"], dtype=np.float64)[keep]
+        error = middle - right[name][keep]
+        error = (error + 90) % 180 - 90 if name in ANGLES else error
+        scaled = error / right[name][keep] if name == "theta_e" else error
+        told[f"{name}_bias"] = _metric(lambda v: np.median(v, 1), scaled, repeats, seed)
+        told[f"{name}_scatter"] = _metric(_spread, scaled, repeats, seed)
+        for (key, level), suffix in zip(COVERED.items(), ("68", "95")):
+            low, high = (np.asarray(columns[f"{name}_{end}{suffix}"])[keep] - middle for end in ("lo", "hi"))
+            share = float(((low <= -error) & (-error <= high)).mean())
             told[f"{name}_{key}"] = Metric(share, math.sqrt(level * (1 - level) / n))
-        told[f"{name}_pit_ks"] = Metric(float(metrics.pit_ks(own)), 0.0)
-        curves["pit"][name] = own.tolist()
-    curves["bands"] = {key: list(metrics.coverage_band(level, n)) for key, level in COVERED.items()}
-    return Score(n, int((~served).sum()), told, curves)
+    curves: dict[str, Any] = {"bands": {key: list(metrics.coverage_band(v, n)) for key, v in COVERED.items()}}
+    if isinstance(found, Measurement):
+        curves["pit"] = {name: v[keep].tolist() for name, v in found.pit(truth).items()}
+        told |= {f"{n}_pit_ks": Metric(float(metrics.pit_ks(v)), 0.0) for n, v in curves["pit"].items()}
+    return Score(n, int((known & ~served).sum()), told, curves)
+
+
+def score_file(found: Any, truth: Any) -> dict[str, Score]:
+    """The scores of a file that ``find`` or ``measure`` wrote: "finding", "grades" and "measuring", what applies.
+
+    Raises
+    ------
+    DeepfieldError
+        If rows do not fit, or the truth says nothing of what was found.
+    """
+    from deepfield.data import files
+    from deepfield.data.images.read import read
+    from deepfield.data.images.serve import check_same
+
+    table = files.read(found)
+    try:
+        right = read(truth).table
+    except TableError:
+        right = files.read(truth)
+    if len(right) != len(table):
+        raise DeepfieldError(f"{found} has {len(table)} rows, {truth} {len(right)}: give the same images")
+    check_same(table["object_id"] if "object_id" in table.colnames else None, right, found)
+    has, told = set(right.colnames), {}
+    p = table.column("probability") if "probability" in table.colnames else None
+    if p is not None and "is_lens" in has:
+        more: dict[str, Any] = {
+            k: right.column(c) for k, c in {"theta_e": "theta_e", "snr": "source_snr"}.items() if c in has
+        }
+        told["finding"] = score(p, right.column("is_lens"), **more)
+    if p is not None and "grade" in has:
+        own = agreement(p, right.column("grade"))
+        told["grades"] = Score(int(np.isfinite(p).sum()), int(np.isnan(p).sum()), own)
+    if "theta_e_median" in table.colnames and set(UNITS) <= has:
+        columns = {c: table.column(c) for c in table.colnames if c.rsplit("_", 1)[0] in UNITS}
+        told["measuring"] = score_measurement(columns, right)
+    if not told:
+        raise DeepfieldError(
+            f"{truth} says nothing of what is in {found}: is_lens, a grade, or lenses' parameters"
+        )
+    return told
 
 
 def _spread(v: Array) -> Any:
