@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         sis,
     )
     from deepfield.lensing.light import Sersic
+    from deepfield.lensing.onto import paint_onto
     from deepfield.lensing.planes import Planes
     from deepfield.lensing.render import Noise, render
     from deepfield.lensing.simulate import Simulated, simulate
@@ -55,6 +56,7 @@ _HOMES = {
         "sis",
     ),
     "light": ("Sersic",),
+    "onto": ("paint_onto",),
     "planes": ("Planes",),
     "render": ("Noise", "render"),
     "simulate": ("Simulated", "simulate"),
@@ -77,6 +79,7 @@ __all__ = [
     "epl",
     "images",
     "nfw",
+    "paint_onto",
     "point_mass",
     "point_mass_images",
     "read_coolest",
