@@ -56,8 +56,8 @@ class Scene:
         return torch.stack(images, 1), {"magnification": magnification, "source_snr": snr}
 
     def arcs(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (m,) with a second layer of light, that light (B, m, P, P) before the PSF, nJy, and its total (m,) over
-        that of the source.
+        """Rows (m,) with a second layer of light, that light (B, m, P, P) before the PSF (nJy), and its total (m,)
+        over that of the source.
         """
         rows = torch.nonzero(t["layer"] > 0)[:, 0]
         p = {name: c[rows] for name, c in t.items() if c.dim() == 1}
