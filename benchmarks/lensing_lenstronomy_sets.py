@@ -137,11 +137,8 @@ class Camera:
         for b, band in enumerate(survey.bands):
             psf = PSF("PIXEL", kernel_point_source=kernel(survey.fwhm[b] / survey.pixel * c["seeing"], rng))
             total = [3631e9 * 10 ** (-0.4 * c[f"{what}_mag_{band}"]) for what in ("lens", "source")]
-            factors = [total[0] * s for s in c["shares"]] + [total[1] * s for s in c["extra"]]  # type: ignore[attr-defined]
-            scaled = [
-                {**one, "amp": f / whole}
-                for one, f, whole in zip((*parts["front"], *parts["behind"]), factors, flux_of)
-            ]
+            factors = [total[0] * s for s in parts["shares"]] + [total[1] * s for s in parts["extra"]]
+            scaled = [{**one, "amp": f / whole} for one, f, whole in zip(unscaled, factors, flux_of)]
             front, behind = scaled[: len(parts["front"])], scaled[len(parts["front"]) :]
             model = ImageModel(
                 self.grid, psf, lens, LightModel(["SERSIC_ELLIPSE"] * len(behind)),
