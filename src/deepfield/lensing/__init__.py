@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deepfield.lensing.light import Sersic
     from deepfield.lensing.measurement import Measurement
     from deepfield.lensing.model import LensingConfig, LensingModel
+    from deepfield.lensing.onto import paint_onto
     from deepfield.lensing.planes import Planes
     from deepfield.lensing.predict import export, find, find_file, measure, measure_file
     from deepfield.lensing.render import Noise, render
@@ -71,6 +72,7 @@ _HOMES = {
         "sis",
     ),
     "light": ("Sersic",),
+    "onto": ("paint_onto",),
     "planes": ("Planes",),
     "render": ("Noise", "render"),
     "simulate": ("Simulated", "simulate"),
@@ -108,6 +110,7 @@ __all__ = [
     "measure",
     "measure_file",
     "nfw",
+    "paint_onto",
     "point_mass",
     "point_mass_images",
     "read",

@@ -59,8 +59,8 @@ def early_type(sigma: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Absolute r magnitude (rest frame at z = 0, AB) and half-light radius (kpc) of early-type galaxies.
 
     Magnitude, log R and log sigma are jointly Gaussian (Bernardi et al. 2003, AJ 125, 1849, table 1, r*: means
-    -21.15, 0.45 and 2.20, standard deviations 0.841, 0.241 and 0.111, correlations MR -0.882, MV -0.780, RV 0.543): hence
-    sigma ~ L^0.25, R ~ L^0.63 and the fundamental plane. Here both are drawn for a given sigma.
+    -21.15, 0.45 and 2.20, standard deviations 0.841, 0.241 and 0.111, correlations MR -0.882, MV -0.780, RV
+    0.543): hence sigma ~ L^0.25, R ~ L^0.63 and the fundamental plane. Here both are drawn for a given sigma.
 
     Examples
     --------

@@ -7,7 +7,6 @@ survey's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,12 @@ from deepfield.core.files import atomic
 from deepfield.core.table import Table
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
+from deepfield.lensing._scene import LARGEST, Scene
 from deepfield.lensing._values import keep_memory
 from deepfield.lensing.defects import spoil
 from deepfield.lensing.surveys import Survey
 from deepfield.lensing.surveys import survey as survey_named
-from deepfield.physics import galaxies as ga
-from deepfield.physics.stamps import ARM_COLOUR, COLUMNS, Painter, scaled
+from deepfield.physics.stamps import COLUMNS
 
 Array = NDArray[np.float64]
 KINDS = ("lens", *negatives.SHARES)
@@ -48,7 +47,6 @@ TRUTH = (
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
-_LARGEST = 0.6  # arcsec of half-light radius that these have
 
 
 @dataclass(frozen=True)
@@ -208,10 +206,10 @@ def _neighbours(
     drawn, total = behind.draw(n * _FIELD, rng), n * (_FIELD + _SATELLITES)
     flux = np.zeros((n, _FIELD + _SATELLITES, len(survey.bands)))
     radius = np.zeros(flux.shape[:2])
-    radius[:, :_FIELD] = np.clip(drawn["source_r_e"].reshape(n, _FIELD), 0.05, _LARGEST)
+    radius[:, :_FIELD] = np.clip(drawn["source_r_e"].reshape(n, _FIELD), 0.05, LARGEST)
     x, y = rng.uniform(-side / 2, side / 2, (2, *radius.shape))
     fainter = 1 + 4 * np.sqrt(rng.random((n, _SATELLITES)))
-    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, _LARGEST)
+    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, LARGEST)
     distance, where = rng.uniform(1.0, 0.6 * side, fainter.shape), rng.uniform(0, 2 * np.pi, fainter.shape)
     x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
     seen = drawn[f"source_mag_{survey.best}"].reshape(n, _FIELD)
@@ -236,7 +234,7 @@ def paint(
     """
     chosen = survey_named(survey)
     keep_memory()
-    painter = _Scene(chosen, size or chosen.size, torch.device(device))
+    painter = Scene(chosen, size or chosen.size, torch.device(device))
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
@@ -283,76 +281,3 @@ def write(
                 file.create_dataset(name, data=values.astype(bytes) if values.dtype.kind == "U" else values)
         file.attrs.update(bands=list(chosen.bands), pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm, seed=seed)
     return int(np.sum(table["is_lens"]))
-
-
-class _Scene:
-    """Paints rows of a table."""
-
-    def __init__(self, survey: Survey, size: int, device: torch.device) -> None:
-        self.survey, self.painter = survey, Painter(survey, size, device)
-        side = self.painter.side
-        line = (torch.arange(side, device=device) - 0.5 * (side - 1)) * survey.pixel
-        self.x, self.y = line.expand(1, side, side), -line[:, None].expand(1, side, side)
-        self.patch = min(math.ceil(4 * _LARGEST / survey.pixel), size // 3)
-        self.fine = max(2, round(survey.pixel / 0.05))
-        self.best = survey.bands.index(survey.best)
-        self.knots = [ARM_COLOUR.get(b, 1.0) for b in survey.bands]
-
-    def __call__(self, t: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Noiseless images (n, B, S, S), and what is measured on them."""
-        painter, survey = self.painter, self.survey
-        pixels = {"x": t["x"] / survey.pixel, "y": t["y"] / survey.pixel}
-        galaxy = {**t, **{f"mag_{b}": t[f"lens_mag_{b}"] for b in survey.bands}, **pixels}
-        flux = painter.flux(galaxy)
-        rows, body, knots = self._layer(t)
-        beside = self._field(t)
-        arcs = torch.stack(
-            [scaled(body + self.knots[b] * knots, self._njy(t, b)[rows]) for b in range(len(beside))]
-        )
-        bent = torch.nonzero(t["is_lens"][rows] > 0)[:, 0]  # measured on its own
-        beside[:, rows] += arcs
-        beside[self.best, rows[bent]] -= arcs[self.best, bent]
-        share, snr = (torch.full_like(t["x"], torch.nan) for _ in range(2))
-        share[rows[bent]] = (body + knots)[bent].sum((1, 2))
-        images = []
-        for b, light in enumerate(painter.bands(galaxy)):
-            whole = torch.fft.rfft2(beside[b]).add_(light * flux[:, b, None, None])
-            image = painter.seen(whole, b, t["seeing"])
-            if b == self.best and len(bent):
-                seen = painter.seen(torch.fft.rfft2(arcs[b, bent]), b, t["seeing"][rows[bent]])
-                image[rows[bent]] += seen
-                variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
-                snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
-            images.append(image)
-        return torch.stack(images, 1), {"magnification": share, "source_snr": snr}
-
-    def _njy(self, t: Mapping[str, Tensor], band: int) -> Tensor:
-        """Flux of the sources in a band."""
-        return 3631e9 * 10 ** (-0.4 * t[f"source_mag_{self.survey.bands[band]}"])
-
-    def _layer(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.nonzero(t["layer"] > 0)[:, 0]
-        p = {name: c[rows] for name, c in t.items() if c.dim() == 1}
-        x, y = self.x - p["x"][:, None, None], self.y - p["y"][:, None, None]
-        return rows, *layers.painted(p, x, y, self.survey.pixel, self.fine)
-
-    def _field(self, t: Mapping[str, Tensor]) -> Tensor:
-        """The neighbours (B, n, P, P) as exponential discs, each on a patch of its own; nJy."""
-        side, half = self.painter.side, self.patch
-        row, k = torch.nonzero(t["neighbours"][..., 5:].sum(-1) > 0).T
-        x, y, r_e, q, phi, *flux = t["neighbours"][row, k].T
-        x, y = x / self.survey.pixel + 0.5 * side - 0.5, 0.5 * side - 0.5 - y / self.survey.pixel  # column and row
-        step = torch.arange(-half, half + 1, device=x.device)
-        column, down = x.round().long()[:, None] + step, y.round().long()[:, None] + step
-        major, minor = self.painter.axes(
-            column[:, None] - x[:, None, None], y[:, None, None] - down[..., None], phi
-        )
-        r2 = major.square_() + (minor / q[:, None, None]).square_()
-        light = torch.exp(-ga.EXPONENTIAL * torch.sqrt(r2 + 0.1) * (self.survey.pixel / r_e)[:, None, None])
-        light = scaled(light, 1 / light.sum((1, 2)))  # whatever the middle of a pixel misses of a small galaxy
-        inside = ((column >= 0) & (column < side))[:, None] & ((down >= 0) & (down < side))[..., None]
-        place = ((row[:, None] * side + down)[..., None] * side + column[:, None])[inside]
-        total = torch.zeros(len(flux), len(t["x"]) * side * side, device=x.device)
-        for plane, own in zip(total, flux):
-            plane.index_add_(0, place, scaled(light, own)[inside])
-        return total.view(len(flux), -1, side, side)
