@@ -270,7 +270,7 @@ def _real(report: Report, finder: LensingModel, found: Candidates, flag: NDArray
         f"The finder's recall at a false-positive rate of 1 % is "
         f"{recall_at(found.joint[served], flag[served].astype(int), 0.01):.2f} on its own simulations. On real "
         "images it is lower: nets trained on simulations alone find in published tests half of the lenses "
-        "that they find in simulations. What a finder for pictures does with these candidates, before and after it "
-        "is adapted to real images and fine-tuned on some of them, is in the benchmark.",
+        "that they find in simulations. What a finder for pictures does with these candidates, before and after "
+        "it is adapted to real images and fine-tuned on some of them, is in the benchmark.",
         heading="From simulations to the sky",
     )
