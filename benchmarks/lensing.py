@@ -2,9 +2,9 @@
 
     DEEPFIELD_DATA=... python benchmarks/lensing.py find measure prior real --work WORK
 
-find     finders that ship with the package on simulated images with what fools finders (10^4 of them), beside the
-         arc filter; on sets of lenstronomy (--other, see lensing_lenstronomy_sets.py); on the lens-finding challenge's
-         own space samples, scaled to the noise of the training
+find     finders that ship with the package on simulated images with what fools finders (10^4 of them),
+         beside the arc filter; on sets of lenstronomy (--other, see lensing_lenstronomy_sets.py); on the lens-finding
+         challenge's own space samples, scaled to the noise of the training
 measure  measurers on held-out lenses: bias, scatter, coverage; beside the likeliest fit and its time
 prior    calibration at the training's share of lenses, and at a rarer one by Bayes' correction
 real     Space Warps candidates against SDSS galaxies degraded to match: simulations alone, adapted, fine-tuned

@@ -37,10 +37,10 @@ def sky_noise(images: Tensor) -> Tensor:
 def ellipse(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre x, y (pixels from the middle, y up), axis ratio and angle (radians) (N,) of galaxies (N, S, S).
 
-    Second moments of the light under a round Gaussian of a tenth of the side that is moved to where the light is:
-    what arcs and neighbours hardly reach.
+    Second moments of the light under a round Gaussian of a tenth of the side, which follows the light by a
+    twentieth of the side at most: what arcs and neighbours hardly reach.
     """
-    width = 0.1 * image.shape[-1]
+    width, reach = 0.1 * image.shape[-1], 0.05 * image.shape[-1]
     x, y = pixel_grid(image.shape[-1], 1.0, like=image)
     light = image.clamp_min(0)
     cx = cy = torch.zeros(len(image)).to(image)
@@ -50,7 +50,7 @@ def ellipse(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         total = weight.sum((1, 2)).clamp_min(1e-12)
         gap = [(weight * d).sum((1, 2)) / total for d in (dx, dy)]
         xx, yy, xy = ((weight * d).sum((1, 2)) / total for d in (dx * dx, dy * dy, dx * dy))
-        cx, cy = ((c + 2 * g).clamp(-0.25 * len(x[0]), 0.25 * len(x[0])) for c, g in zip((cx, cy), gap))
+        cx, cy = ((c + 2 * g).clamp(-reach, reach) for c, g in zip((cx, cy), gap))
     xx, yy, xy = xx - gap[0] ** 2, yy - gap[1] ** 2, xy - gap[0] * gap[1]
     # The Gaussian rounds the moments: its own inverse is taken off the inverse of theirs.
     det = (xx * yy - xy**2).clamp_min(1e-12)
@@ -216,7 +216,7 @@ def fit_lens(
     size = image.shape[0]
     data = image.double()
     weight = (noise**2 + data.clamp_min(0) / gain).rsqrt().flatten()
-    p = _guess(data, start.double(), pixel)
+    p = _guess(data, start.double())
 
     def residual(v: Tensor) -> Tensor:
         return (_scene(v, pixel, size, psf) - data.flatten()) * weight
@@ -276,14 +276,15 @@ def _fluxes(p: Tensor, paint: Callable[[Tensor], Tensor], data: Tensor) -> Tenso
     return found
 
 
-def _guess(data: Tensor, start: Tensor, pixel: float) -> Tensor:
+def _guess(data: Tensor, start: Tensor) -> Tensor:
     """All internal parameters: those given, and light as a look at the image suggests."""
-    cx, cy, q, phi = (v[0] * (pixel if k < 2 else 1) for k, v in enumerate(ellipse(data[None])))
+    _, _, q, phi = (v[0] for v in ellipse(data[None]))
+    middle = torch.zeros(())
     e = (1 - q) / (1 + q)
     flux = data.sum().clamp_min(1e-6)
     rest = [
-        cx, cy, torch.log(0.8 * flux), torch.tensor(math.log(0.8)), e * torch.cos(2 * phi), e * torch.sin(2 * phi),
-        torch.tensor(math.log(3.5)), torch.log(0.05 * flux), torch.tensor(math.log(0.2)), torch.tensor(0.01),
+        middle, middle, torch.log(0.8 * flux), torch.tensor(math.log(0.8)), e * torch.cos(2 * phi),
+        e * torch.sin(2 * phi), torch.tensor(math.log(3.5)), torch.log(0.05 * flux), torch.tensor(math.log(0.2)), torch.tensor(0.01),
         torch.tensor(0.01),
     ]  # fmt: skip
     return torch.cat([start, torch.stack([v.double() for v in rest])])

@@ -1,0 +1,128 @@
+"""Write docs/benchmarks/lensing.md from benchmarks/results/lensing_*.json: every number is in those files.
+
+Parts that have not been run are named as such.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+PAGE = ROOT.parent / "docs" / "benchmarks" / "lensing.md"
+FIND = {"auroc": "AUROC", "tpr0": "TPR0", "tpr10": "TPR10", "log_loss": "log-loss", "calibration_error": "ECE",
+        "calibration_floor": "its floor"}  # fmt: skip
+MEASURE = {"bias": "bias", "scatter": "scatter", "coverage_683": "in 68.3 %", "coverage_955": "in 95.5 %"}
+HEAD = """<!-- written by benchmarks/lensing_page.py -->
+# Strong lensing
+
+Written by `benchmarks/lensing_page.py` from the JSON files in `benchmarks/results/`; `benchmarks/lensing*.py` make
+those.
+"""
+
+
+def results(part: str) -> dict[str, Any]:
+    path = ROOT / "results" / f"lensing_{part}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A metric with its error, or a plain number."""
+    if isinstance(value, dict):
+        return f"{value['value']:.{digits}f} ± {value['error']:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def finding(found: dict[str, Any]) -> str:
+    rows = []
+    for survey, told in found.items():
+        for name, part in told.items() if isinstance(told, dict) else ():
+            numbers = part.get("metrics", part) if isinstance(part, dict) else {}
+            if "auroc" in numbers:
+                rows.append([survey, name, *(number(numbers.get(k)) for k in FIND)])
+    return table(["survey", "images or method", *FIND.values()], rows)
+
+
+def measuring(found: dict[str, Any]) -> str:
+    rows = []
+    for survey, told in found.items():
+        if not isinstance(told, dict) or "simulated" not in told:
+            continue
+        rows += [
+            [survey, name, *(number(told[name].get(f"theta_e_{k}"), 4) for k in MEASURE), ""]
+            for name in ("simulated", "brighter half")
+        ]
+        rows[-2][-1] = f"{1000 * told['seconds for each']:.1f} ms"
+        fit = told["fit"]
+        seconds = f"{1000 * fit['seconds for each']:.0f} ms"
+        rows.append([survey, "likeliest fit", number(fit["bias"], 4), number(fit["scatter"], 4), "", "", seconds])
+    return table(["survey", "lenses", *MEASURE.values(), "time for each"], rows)
+
+
+def calibration(found: dict[str, Any]) -> str:
+    keys = ("calibration_error", "calibration_floor", "log_loss")
+    rows = [
+        [survey, name, *(number(part[k], 4) for k in keys)]
+        for survey, told in found.items()
+        if isinstance(told, dict)
+        for name, part in told.items()
+        if isinstance(part, dict) and "calibration_error" in part
+    ]
+    return table(["survey", "share of lenses", "ECE", "its floor", "log-loss"], rows)
+
+
+def candidates(found: dict[str, Any]) -> str:
+    keys = (
+        "recall at 1 % of SDSS", "auroc against SDSS", "auroc of grade 2 and above against below 1",
+        "spearman", "kendall",
+    )  # fmt: skip
+    rows = [
+        [name, *(number(told.get(k)) for k in keys)]
+        for name, told in found.items()
+        if isinstance(told, dict) and "spearman" in told
+    ]
+    return f"{found['candidates']} {found['what']}\n\n" + table(["model", *keys], rows)
+
+
+def speed(found: dict[str, Any]) -> str:
+    rows = [[name, f"{rate:,.0f}"] for name, rate in found["images per core-second"].items()]
+    return table(["code", "images per core-second"], rows)
+
+
+def counts(found: dict[str, Any]) -> str:
+    own, peer = found["ours"], found["peer"]
+    return (
+        f"Of {own['sources']:,} sources {own['counted wrongly']} have a wrong number of images; of "
+        f"{peer['sources']} on and near symmetry axes deepfield has {peer['ours counted wrongly']} wrong, "
+        f"lenstronomy {peer['lenstronomy counted wrongly']}.\n"
+    )
+
+
+PARTS = {
+    "find": ("Finding", "Held-out simulations with what fools finders; other codes' images.", finding),
+    "measure": ("Measuring", "Einstein radii: relative errors of the posterior's median.", measuring),
+    "prior": ("Calibration", "At the share of lenses of the training, and at a rarer one by Bayes.", calibration),
+    "real": ("Real candidates", "", candidates),
+    "images": ("Image counts", "", counts),
+    "speed": ("Rendering", "64 x 64 pixels, SIE and shear, two Sersic profiles, a full PSF, noise.", speed),
+}
+
+
+def main() -> None:
+    page = [HEAD]
+    for part, (title, words, write) in PARTS.items():
+        found = results(part)
+        page.append(f"## {title}\n")
+        page += [f"{words}\n"] if words else []
+        page.append(write(found) if found else f"Not run yet: `python benchmarks/lensing.py {part}`.\n")
+    PAGE.write_text("\n".join(page))
+
+
+if __name__ == "__main__":
+    main()
