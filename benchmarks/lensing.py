@@ -3,7 +3,7 @@
     DEEPFIELD_DATA=... python benchmarks/lensing.py find measure prior real --work WORK
 
 find     finders that ship with the package on simulated images with what fools finders (10^4 of them),
-         beside the arc filter; on sets of lenstronomy (--other, see lensing_lenstronomy_sets.py); on the lens-finding
+         beside the arc filter; on sets of lenstronomy (--other, see lensing_lenstronomy_sets.py); on the
          challenge's own space samples, scaled to the noise of the training
 measure  measurers on held-out lenses: bias, scatter, coverage; beside the likeliest fit and its time
 prior    calibration at the training's share of lenses, and at a rarer one by Bayes' correction
@@ -37,9 +37,9 @@ from deepfield.core.vision import parts
 from deepfield.data.images.collection import Images
 from deepfield.data.images.together import together
 from deepfield.lensing import LensingConfig, LensingModel
-from deepfield.lensing import score as sc
 from deepfield.lensing.classical import arc_score, fit_lens, sky_noise
 from deepfield.lensing.parameters import UNITS, encode
+from deepfield.lensing.score import agreement, auroc, recall_at, score, tpr_at
 from deepfield.lensing.surveys import surveys
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,9 +47,9 @@ PRESETS = ("lsst", "euclid")
 RARE = 0.05
 
 
-def told(score: lensing.Score) -> dict[str, Any]:
+def told(found: lensing.Score) -> dict[str, Any]:
     """Metrics as plain numbers."""
-    return {k: {"value": round(v.value, 5), "error": round(v.error, 5)} for k, v in score.metrics.items()}
+    return {k: {"value": round(v.value, 5), "error": round(v.error, 5)} for k, v in found.metrics.items()}
 
 
 def model_of(kind: str, survey: str) -> LensingModel | None:
@@ -66,7 +66,7 @@ def model_of(kind: str, survey: str) -> LensingModel | None:
 def scored(model: LensingModel, test: Images) -> dict[str, Any]:
     found, label = lensing.find(model, test), test.table.column("is_lens")
     along = {k: test.table.column(c) for k, c in {"theta_e": "theta_e", "snr": "source_snr"}.items()}
-    result = sc.score(found.probability, label, repeats=50, **along)  # type: ignore[arg-type]
+    result = score(found.probability, label, repeats=50, **along)  # type: ignore[arg-type]
     curves = {k: result.curves[k] for k in ("reliability", "completeness", "negatives")}
     kinds = np.asarray(test.table["kind"]).astype(str)
     threshold = float(np.sort(found.joint[label == 0])[::-1][min(10, int((label == 0).sum()) - 1)])
@@ -86,8 +86,8 @@ def find(options: argparse.Namespace) -> dict[str, Any]:
         label = test.table.column("is_lens")
         results[survey] = {
             "simulated": scored(model, test),
-            "arc filter": {"auroc": sc.auroc(arcs, label), "tpr0": sc.tpr_at(arcs, label, 0),
-                           "tpr10": sc.tpr_at(arcs, label, 10)},
+            "arc filter": {"auroc": auroc(arcs, label), "tpr0": tpr_at(arcs, label, 0),
+                           "tpr10": tpr_at(arcs, label, 10)},
         }  # fmt: skip
         for path in options.other:
             if survey in Path(path).name:
@@ -111,7 +111,7 @@ def challenge(model: LensingModel) -> dict[str, Any]:
     found = lensing.find(model, lensing.read(x.numpy(), bands=("vis",), crop=CROP["euclid"], pixel_scale=0.1))
     if len(np.unique(label)) < 2:
         return {"images": len(label), "lenses": int(label.sum()), "median p": float(np.median(found.probability))}
-    return {"images": len(label), "lenses": int(label.sum()), "auroc": sc.auroc(found.joint, label)}
+    return {"images": len(label), "lenses": int(label.sum()), "auroc": auroc(found.joint, label)}
 
 
 # -- measuring ------------------------------------------------------------------------------------------------
@@ -193,9 +193,9 @@ def prior(options: argparse.Namespace) -> dict[str, Any]:
         found, few = lensing.find(model, same), lensing.find(model, rare, prior=RARE)
         label = rare.table.column("is_lens")
         rows = {
-            f"at {model.prior:.2f}": sc.score(found.probability, same.table.column("is_lens"), repeats=20),
-            f"at {RARE}, corrected": sc.score(few.posterior, label, repeats=20),
-            f"at {RARE}, as trained": sc.score(few.probability, label, repeats=20),
+            f"at {model.prior:.2f}": score(found.probability, same.table.column("is_lens"), repeats=20),
+            f"at {RARE}, corrected": score(few.posterior, label, repeats=20),
+            f"at {RARE}, as trained": score(few.probability, label, repeats=20),
         }
         results[survey] = {k: told(v) | {"reliability": v.curves["reliability"]} for k, v in rows.items()}
     return results
@@ -276,7 +276,7 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     arcs = [arc_score(s.load()[0].float()[:, [2, 1, 0]]) for s in (test_real, test_none)]
     results["arc filter"] = compared(arcs[0], arcs[1], grade)
     own = lensing.find(models["simulations alone"], sims).probability
-    results["simulations alone"]["recall at 1 % on simulations (seen)"] = sc.recall_at(own, flags["is_lens"], 0.01)
+    results["simulations alone"]["recall at 1 % on simulations (seen)"] = recall_at(own, flags["is_lens"], 0.01)
     return results
 
 
@@ -285,10 +285,10 @@ def compared(theirs: np.ndarray, none: np.ndarray, grade: np.ndarray) -> dict[st
     label = np.concatenate([np.ones(sure.sum()), np.zeros(len(none))])
     both = np.concatenate([theirs[sure], none])
     within = (grade >= 2) | (grade < 1)
-    found = sc.agreement(theirs, grade)
+    found = agreement(theirs, grade)
     return {
-        "recall at 1 % of SDSS": sc.recall_at(both, label, 0.01), "auroc against SDSS": sc.auroc(both, label),
-        "auroc of grade 2 and above against below 1": sc.auroc(theirs[within], sure[within].astype(int)),
+        "recall at 1 % of SDSS": recall_at(both, label, 0.01), "auroc against SDSS": auroc(both, label),
+        "auroc of grade 2 and above against below 1": auroc(theirs[within], sure[within].astype(int)),
         **{k: {"value": v.value, "error": v.error} for k, v in found.items()},
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The main job: a report with its tables and figures, with given models and with real candidates where at hand."""
 
+import importlib
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from deepfield import data
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing import run as module
 from deepfield.lensing.model import LensingConfig
+
+module = importlib.import_module("deepfield.lensing.run")
 
 
 @pytest.fixture(scope="module")

@@ -283,8 +283,8 @@ def _guess(data: Tensor, start: Tensor) -> Tensor:
     e = (1 - q) / (1 + q)
     flux = data.sum().clamp_min(1e-6)
     rest = [
-        middle, middle, torch.log(0.8 * flux), torch.tensor(math.log(0.8)), e * torch.cos(2 * phi),
-        e * torch.sin(2 * phi), torch.tensor(math.log(3.5)), torch.log(0.05 * flux), torch.tensor(math.log(0.2)), torch.tensor(0.01),
-        torch.tensor(0.01),
+        middle, middle, torch.log(0.8 * flux), torch.tensor(math.log(0.8)),
+        e * torch.cos(2 * phi), e * torch.sin(2 * phi), torch.tensor(math.log(3.5)),
+        torch.log(0.05 * flux), torch.tensor(math.log(0.2)), torch.tensor(0.01), torch.tensor(0.01),
     ]  # fmt: skip
     return torch.cat([start, torch.stack([v.double() for v in rest])])
