@@ -139,14 +139,16 @@ def head_of(labels: Sequence[str], questions: Tree | None) -> Head:
     return Votes(list(questions.groups)) if questions else Categorical(len(labels))
 
 
-def net_options(config: MorphologyConfig, bands: int, outputs: int) -> dict[str, Any]:
+def net_options(
+    config: MorphologyConfig, bands: int, outputs: int, *, exchange: Sequence[int] = ()
+) -> dict[str, Any]:
     """What builds one member; stored with the model, so that a later default does not change it."""
     known = inspect.signature(ConvNet).parameters.values()
     options = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY} | {
         "group": config.group,
         "dropout": config.dropout,
     }
-    options["depth"] = list(options["depth"])
+    options |= {"depth": list(options["depth"]), "exchange": list(exchange)}
     rest = {name: value for name, value in options.items() if name != "width"}
     return options | {"width": width_for(config.parameters, bands, outputs, **rest)}
 

@@ -26,7 +26,7 @@ from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
 from deepfield.core.nets import ConvNet, parameters_of
-from deepfield.core.nets.group import Group
+from deepfield.core.nets.group import GROUPS
 from deepfield.core.store import checkpoints
 from deepfield.data.images.collection import Images
 from deepfield.data.images.serve import serve
@@ -114,7 +114,7 @@ def fit(
     TableError
         If labels or votes are missing, or fewer than 40 images have any.
     DeepfieldError
-        If classes are mirror images of each other and the group is blind to mirrors, or ``init`` does not fit.
+        If ``swap`` names no classes, or ``init`` does not fit.
     """
     base = MorphologyModel.load(init) if isinstance(init, str | os.PathLike) else init
     config = replace(config or MorphologyConfig(), **overrides)
@@ -123,7 +123,7 @@ def fit(
             config, **{k: getattr(base.config, k) for k in ("group", "pixels", "members", "parameters")}
         )
     truth = targets(images.table, config.labels, tree=tree(config.tree) if config.tree else None)
-    config = replace(config, swap=swapped(truth.labels, config.swap, Group(config.group).mirrors))
+    config = replace(config, swap=swapped(truth.labels, config.swap))
     rows = _split(truth, config)
     model = _begin(images, truth, rows["train"], config, base)
     # In a net this small a second thread waits more than it works, and on a busy machine far more.
@@ -174,7 +174,9 @@ def _begin(
     kind = config.stretch if config.stretch != "auto" else "asinh" if sample.is_floating_point() else "linear"
     kind = base.kind if base else kind
     outputs = head_of(truth.labels, truth.tree).n_features
-    net = dict(base.net) if base else net_options(config, len(images.bands), outputs)
+    pair = [list(truth.labels).index(name) for name in config.swap] if GROUPS[config.group][1] else []
+    net = net_options(config, len(images.bands), outputs, exchange=pair)
+    net = (dict(base.net) | {"exchange": pair}) if base else net
     fresh = build(config, net, bands=len(images.bands), kind=kind, labels=truth.labels, questions=truth.tree)
     crop = int(images.meta.get("crop", 0))
     seen = {"dtype": images.dtype, "native": images.meta["native"]}

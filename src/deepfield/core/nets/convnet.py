@@ -108,6 +108,9 @@ class ConvNet(nn.Module):
         Inner fields of a block over its fields.
     dropout : float
         Before the last layer.
+    exchange : tuple of int
+        Two outputs that a mirror exchanges, such as the logits of clockwise and anticlockwise spirals; for the
+        groups with mirrors, to which these outputs are not blind then. Others keep their values.
 
     Raises
     ------
@@ -135,6 +138,7 @@ class ConvNet(nn.Module):
         kernel: int = 5,
         expand: float = 2.0,
         dropout: float = 0.0,
+        exchange: Sequence[int] = (),
     ) -> None:
         super().__init__()
         for name, value in {"n_in": n_in, "n_out": n_out, "width": width, "expand": expand}.items():
@@ -157,19 +161,30 @@ class ConvNet(nn.Module):
         self.n_features = 2 * fields
         self.last = ConvNorm(g, fields, self.n_features, 1)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(self.n_features, n_out)
+        if exchange:
+            if not g.mirrors or len({*exchange}) != 2 or len(exchange) > 2 or not {*exchange} <= {*range(n_out)}:
+                raise DeepfieldError(
+                    f"exchange is of two of {n_out} outputs of a net with mirrors (p4m, d8), got "
+                    f"{tuple(exchange)} and group '{group}'"
+                )
+            self.n_features *= 2
+        self.project = Handed(self.n_features, n_out, exchange) if exchange else nn.Linear(self.n_features, n_out)
         nn.init.normal_(self.project.weight, std=0.1 / self.n_features**0.5)
         nn.init.zeros_(self.project.bias)
 
     def embed(self, x: Tensor) -> Tensor:
-        """The invariant features (N, n_features) before the last layer."""
+        """The features (N, n_features) before the last layer.
+
+        They are invariant; with ``exchange`` a mirror exchanges their halves.
+        """
         h = F.silu(self.stem(self.entrance(x)))
         for stage in self.stages:
             h = stage(halve(h))
         h = F.silu(self.last(h))
         inside = disc(*h.shape[-2:], like=h)
         h = (h * (inside / inside.sum()).to(h.dtype)).sum((-1, -2))
-        return h.unflatten(1, (self.group.order, self.n_features)).mean(1)
+        halves = 2 if isinstance(self.project, Handed) else 1  # the mirrored versions come last
+        return h.unflatten(1, (halves, self.group.order // halves, -1)).mean(2).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.dropout(self.embed(x)))
@@ -201,6 +216,30 @@ class ConvNet(nn.Module):
                 if isinstance(child, ConvNorm | GroupConv):
                     setattr(module, name, child.ordinary())
         return plain.requires_grad_(False)
+
+
+class Handed(nn.Linear):
+    """A linear layer of (u, v) in which two outputs are exchanged, and the others kept, when u and v are.
+
+    Examples
+    --------
+    >>> layer, x = Handed(4, 3, (0, 2)), torch.randn(1, 4)
+    >>> bool(torch.allclose(layer(x.roll(2, 1)), layer(x)[:, [2, 1, 0]], atol=1e-6))
+    True
+    """
+
+    other: Tensor
+
+    def __init__(self, n_in: int, n_out: int, exchange: Sequence[int]) -> None:
+        super().__init__(n_in, n_out)
+        one, two = exchange
+        other = torch.arange(n_out)
+        other[[one, two]] = other[[two, one]]
+        self.register_buffer("other", other, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mirrored = self.weight.roll(self.in_features // 2, 1)[self.other]
+        return F.linear(x, (self.weight + mirrored) / 2, (self.bias + self.bias[self.other]) / 2)
 
 
 def parameters_of(net: nn.Module) -> int:
