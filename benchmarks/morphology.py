@@ -162,11 +162,21 @@ def part_galaxies(options: argparse.Namespace) -> None:
             found |= {"group": group, "seed": seed, "config": asdict(config), "temperature": model.temperature}
             found |= scores(ours.probabilities, test, model) | invariance(model, test.load()[0])
             if group == "none":
-                averaged = morphology.predict(model, test, average=True)
-                found["averaged"] = scores(averaged.probabilities, test, model)
+                found["averaged"] = scores(
+                    morphology.predict(asked_often(model, rows), test).probabilities, test, model
+                )
             keep(part, key, found)
             if options.models:
                 model.save(Path(options.models) / key.replace(" ", "_"))
+
+
+def asked_often(model: MorphologyModel, rows: Images) -> MorphologyModel:
+    """The model asked eight times, at a temperature of its own from the rows that calibrated it."""
+    held = rows[_split(morphology.targets(rows.table, ("class",)), model.config)["calibration"]]
+    known = morphology.targets(held.table, ("class",), classes=model.labels).y.numpy()
+    often = replace(model, config=replace(model.config, average=True), temperature=1.0)
+    often.temperature = fit_temperature(np.log(morphology.predict(often, held).probabilities), known)
+    return often
 
 
 def part_compare(options: argparse.Namespace) -> None:
@@ -182,13 +192,8 @@ def part_compare(options: argparse.Namespace) -> None:
         for name in (group, "none"):
             model = morphology.load(Path(options.models) / f"{name}_{seed}")
             found[name].append(morphology.predict(model, test).probabilities)
-        # Averages of eight answers are softer than one answer: a temperature of their own, on the same rows.
-        held = rows[_split(morphology.targets(rows.table, ("class",)), model.config)["calibration"]]
-        known = morphology.targets(held.table, ("class",), classes=model.labels).y.numpy()
-        model.temperature = 1.0
-        p = np.log(morphology.predict(model, held, average=True).probabilities)
-        model.temperature = fit_temperature(p, known)
-        found["none, eightfold"].append(morphology.predict(model, test, average=True).probabilities)
+        often = asked_often(model, rows)
+        found["none, eightfold"].append(morphology.predict(often, test).probabilities)
     rng = np.random.default_rng(0)
     draws = [np.arange(len(y)), *rng.integers(0, len(y), (1000, len(y)))]
     grid = {name: np.array([_metrics(np.array(p)[:, d], y[d]) for d in draws]) for name, p in found.items()}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepfield.core.devices import pick_device
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.heads import Categorical, Ensemble, Head
 from deepfield.core.model import Model, Parallel, ensemble, members
@@ -77,6 +78,9 @@ class MorphologyConfig:
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
+    average : bool
+        Whether the net is asked of each image turned by 0, 90, 180 and 270 degrees, and mirrored where the task is
+        blind to it, and the answers averaged; calibrated as such. For the group "none", which is not blind to it.
     validation, calibration : float
         Shares of the images kept from training: to stop in time, and to calibrate.
     seed : int
@@ -103,6 +107,7 @@ class MorphologyConfig:
     blur: float = 0.7
     noise: float = 0.2
     thaw: float = 0.1
+    average: bool = False
     validation: float = 0.1
     calibration: float = 0.1
     seed: int = 0
@@ -244,20 +249,32 @@ class MorphologyModel:
         plain = [_net(member).ordinary() for member in members(core)]
         return nn.Sequential(camera, Parallel(list(plain)) if len(plain) > 1 else plain[0]).eval()
 
-    @torch.no_grad()
-    def features(self, x: Tensor, *, average: bool = False) -> Tensor:
-        """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged.
+    @property
+    def device(self) -> torch.device:
+        """Where it is asked; see :meth:`on`."""
+        return next(self.served.parameters()).device
 
-        ``average`` asks of the image turned by 0, 90, 180 and 270 degrees, and of its mirror images where the task
-        is blind to them: what a net of group "none" gains from being asked eight times.
+    def on(self, device: str = "auto") -> MorphologyModel:
+        """The same model, asked on a device: "auto" takes the accelerator where there is one.
+
+        Raises
+        ------
+        DeepfieldError
+            If there is no such device.
         """
-        size = len(self.answers)
+        self.served.to(pick_device(device))
+        return self
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged."""
+        size, average = len(self.answers), self.config.average
         found = []
         for start in range(0, len(x), _CHUNK):
-            part = x[start : start + _CHUNK]
+            part = x[start : start + _CHUNK].to(self.device)
             versions = [part.rot90(k, (2, 3)) for k in range(4 if average else 1)]
             versions += [v.flip(3) for v in versions] if average and self.blind_to_mirrors else []
-            found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1))
+            found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1).cpu())
         return torch.cat(found) if found else torch.zeros(0, self.config.members, size)
 
     @torch.no_grad()
@@ -266,8 +283,8 @@ class MorphologyModel:
         camera, body = self.served[0], self.served[1]  # type: ignore[index]
         nets: list[Any] = list(body.nets) if isinstance(body, Parallel) else [body]
         found = [
-            torch.cat([net.embed(seen) for net in nets], 1)
-            for seen in (camera(x[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK))
+            torch.cat([net.embed(seen) for net in nets], 1).cpu()
+            for seen in (camera(x[i : i + _CHUNK].to(self.device)) for i in range(0, len(x), _CHUNK))
         ]
         return torch.cat(found) if found else torch.zeros(0, sum(net.n_features for net in nets))
 

@@ -29,7 +29,7 @@ log = logging.getLogger("deepfield")
 _ROWS = 512  # images that are decoded and served at a time
 
 
-def predict(model: MorphologyModel, images: Images, *, average: bool = False) -> MorphologyPrediction:
+def predict(model: MorphologyModel, images: Images, *, device: str = "auto") -> MorphologyPrediction:
     """What every image shows, in order; broken images are NaN, and a warning counts them.
 
     Parameters
@@ -37,16 +37,16 @@ def predict(model: MorphologyModel, images: Images, *, average: bool = False) ->
     model : MorphologyModel
     images : Images
         With the model's bands and pixels on a side, as :func:`deepfield.morphology.read` gives them.
-    average : bool
-        Whether each image is asked turned by four angles, and mirrored, and the answers averaged: for nets of the
-        group "none", which are not blind to it.
+    device : str
+        Where the net works; "auto" takes the accelerator where there is one.
 
     Raises
     ------
     DeepfieldError
-        If the images have another number of bands or another size, or are bytes where the model takes fluxes.
+        If there is no such device, or the images have another number of bands or another size, or are bytes where
+        the model takes fluxes.
     """
-    prediction = answer(model, *_features(model, images, average))
+    prediction = answer(model, *_features(model.on(device), images))
     counts = Counts()
     counts.add(prediction.reasons)
     if counts.unserved:
@@ -60,9 +60,9 @@ def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) 
     return MorphologyPrediction(head, flat, answers=model.answers, reasons=reasons)
 
 
-def _features(model: MorphologyModel, images: Images, average: bool) -> tuple[Tensor, NDArray[np.str_]]:
+def _features(model: MorphologyModel, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
     check(model, images)
-    return serve(images, lambda x: model.features(x, average=average))
+    return serve(images, model.features)
 
 
 def check(model: MorphologyModel, images: Images) -> None:
@@ -79,7 +79,7 @@ def check(model: MorphologyModel, images: Images) -> None:
         )
     check_pixels(model, images)
     scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
-    if said := stretch.check(images.bands, scale):
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
     known = scale and float(stretch.pixel_scale)
     if not known and images.meta["native"] != model.seen["native"]:
@@ -119,7 +119,7 @@ def predict_file(
     images: Any,
     out: str | os.PathLike[str],
     *,
-    average: bool = False,
+    device: str = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Counts:
@@ -133,7 +133,7 @@ def predict_file(
         What :func:`deepfield.morphology.read` takes; ``options`` are its own.
     out : path
         ``.parquet``.
-    average : bool
+    device : str
         As for :func:`predict`.
 
     Raises
@@ -145,10 +145,10 @@ def predict_file(
     from deepfield.scale.stream import stream_parquet
 
     target = checked_target(out, images)
-    served = MorphologyModel.load(model)
+    served = MorphologyModel.load(model).on(device)
     stamps = open_images(served, images, **options)
     check(served, stamps)
-    nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side), average=average)
+    nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side))
     metadata = {KEY: describe(answer(served, nothing, np.array([""])))}
     identity = hashlib.sha256((find(model) / META).read_bytes()).hexdigest()
     counts = Counts()
@@ -159,9 +159,9 @@ def predict_file(
 
     stream_parquet(
         batches,
-        lambda part: _arrow(served, part, average).replace_schema_metadata(metadata),
+        lambda part: _arrow(served, part).replace_schema_metadata(metadata),
         target,
-        job={"source": str(images), "digest": stamps.table.digest(), "model": identity, "average": average},
+        job={"source": str(images), "digest": stamps.table.digest(), "model": identity, "options": str(options)},
         total=len(stamps),
         workers=1,  # the net itself and the decoding share the cores
         progress=progress,
@@ -174,13 +174,13 @@ def predict_file(
     return counts
 
 
-def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
+def _arrow(model: MorphologyModel, part: Images) -> pa.Table:
     """The rows of one batch as they stand in the file."""
     import pyarrow as pa
 
     from deepfield.core.prediction_files import feature_column
 
-    found = answer(model, *_features(model, part, average))
+    found = answer(model, *_features(model, part))
     arrays: dict[str, Any] = {"object_id": pa.array(identifiers(part))}
     arrays |= {name: pa.array(values) for name, values in found.columns().items()}
     arrays["reason"] = pa.array(found.reasons.tolist(), pa.string())

@@ -176,7 +176,7 @@ def _begin(
     outputs = head_of(truth.labels, truth.tree).n_features
     pair = [list(truth.labels).index(name) for name in config.swap] if GROUPS[config.group][1] else []
     net = net_options(config, len(images.bands), outputs, exchange=pair)
-    net = (dict(base.net) | {"exchange": pair}) if base else net
+    net = (dict(base.net) | {"exchange": pair, "dropout": config.dropout}) if base else net
     fresh = build(config, net, bands=len(images.bands), kind=kind, labels=truth.labels, questions=truth.tree)
     crop = int(images.meta.get("crop", 0))
     seen = {"dtype": images.dtype, "native": images.meta["native"]}
@@ -215,7 +215,7 @@ def _take_over(model: MorphologyModel, base: MorphologyModel, images: Images) ->
     }
     model.model.load_state_dict(own | taken)
     stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
-    if said := stretch.check(images.bands, scale):
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
     stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 
