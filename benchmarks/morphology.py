@@ -99,12 +99,15 @@ def timed(images: Images, config: MorphologyConfig, seconds: float) -> tuple[Fit
     return fitted, {"seconds": took, "epochs": epochs, "parameters": card["parameters"], "validation loss": best}
 
 
-def scores(p: NDArray[Any], images: Images, model: MorphologyModel) -> dict[str, Any]:
-    y = morphology.targets(images.table, model.config.labels, classes=model.labels).y.numpy()
-    found = morphology.score(p, y, classes=model.labels)
+def scores(
+    p: NDArray[Any], images: Images, model: MorphologyModel, labels: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    labels = labels or model.labels
+    y = morphology.targets(images.table, model.config.labels, classes=labels).y.numpy()
+    found = morphology.score(p, y, classes=labels)
     values = {name: float(metric) for name, metric in found.metrics.items()}
     errors = {f"{name} error": metric.error for name, metric in found.metrics.items()}
-    return values | errors | {"confusion": found.confusion, "classes": list(model.labels)}
+    return values | errors | {"confusion": found.confusion, "classes": list(labels)}
 
 
 # -- invariance ------------------------------------------------------------------------------------------------
@@ -361,6 +364,7 @@ def part_active(options: argparse.Namespace) -> None:
     sizes = [int(n) for n in options.sizes.split(",")]
     for seed in options.seeds:
         pool, test = galaxies()
+        every = morphology.targets(pool.table, ("class",)).labels
         held, pool = pool.split(0.25, seed=seed)
         for way in ("random", "information"):
             if done("active", f"{way} {seed}") and not options.again:
@@ -376,8 +380,8 @@ def part_active(options: argparse.Namespace) -> None:
                 model = morphology.train(pool[np.sort(known)], config, progress=False)
                 found = {"labels": size}
                 for name, part in (("held out", held), ("test", test)):
-                    p = morphology.predict(model, part).probabilities
-                    found[name] = {k: v for k, v in scores(p, part, model).items() if isinstance(v, float)}
+                    p = padded(morphology.predict(model, part).probabilities, model.labels, every, size)
+                    found[name] = {k: v for k, v in scores(p, part, model, every).items() if isinstance(v, float)}
                 curve.append(found)
                 print(way, seed, size, found["held out"]["accuracy"], flush=True)
                 left = np.setdiff1d(np.arange(len(pool)), known)
@@ -386,6 +390,14 @@ def part_active(options: argparse.Namespace) -> None:
                     order = rng.permutation(len(left)) if gain is None else np.argsort(-gain)
                     known = np.concatenate([known, left[order[: following - size]]])
             keep("active", f"{way} {seed}", {"curve": curve, "pool": len(pool), "config": asdict(config)})
+
+
+def padded(p: NDArray[Any], labels: tuple[str, ...], every: tuple[str, ...], seen: int) -> NDArray[Any]:
+    """Probabilities of all classes: one that is not among so many labels yet may be the next (Laplace)."""
+    full = np.full((len(p), len(every)), 1 / (seen + len(every)))
+    known = [every.index(label) for label in labels]
+    full[:, known] = p * (1 - (len(every) - len(known)) / (seen + len(every)))
+    return full
 
 
 def main() -> None:
