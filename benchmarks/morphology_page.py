@@ -202,7 +202,7 @@ def main() -> None:
     fields["active_seeds"] = str(len(runs) // 2)
     voted = list(results("votes")["runs"].values())
     fields |= {"vote_seconds": spread([r["seconds"] for r in voted], 0), "vote_epochs": str(voted[0]["epochs"])}
-    fields["sense_parameters"] = f"{spirals.get('parameters', 60_000):,}"
+    fields["sense_parameters"] = f"{spirals['config']['parameters']:,}"
     fields["sense"] = f"{100 * spirals['on simulated ones']['accuracy']:.1f}"
     fields["sense_seconds"] = f"{spirals['seconds before']:.0f}"
     fields |= {"radio": folded("radio"), "machine": cores}
