@@ -95,8 +95,9 @@ def chirality() -> str:
             mean = np.average(right[2:], weights=[r["tested"] for r in runs[2:]])
             error = np.sqrt(mean * (100 - mean) / n)
             sure = np.mean([100 * r[way]["right of the surest third"] for r in runs[2:]])
-            rows.append([NAMES[group], way, ", ".join(f"{v:.1f}" for v in right), f"{mean:.1f} ± {error:.1f}",
-                         f"{sure:.1f}", f"{max(r[way]['change beside an exchange'] for r in runs):.1e}"])  # fmt: skip
+            rows.append([NAMES[group], way, ", ".join(f"{v:.1f}" for v in right),
+                         f"{mean:.1f} ± {error:.1f}", f"{sure:.1f}",
+                         f"{max(r[way]['change beside an exchange'] for r in runs):.1e}"])  # fmt: skip
     head = ["net", "learnt from", "right in each fold, %", "folds 3 to 5, %", "their surest third, %",
             "largest change of p beside the exchange"]  # fmt: skip
     return table(head, rows)
@@ -195,8 +196,8 @@ def main() -> None:
     made = results("galaxies").get("machine", {})
     cores = f"{made.get('processor', '?')}, {made.get('cores', '?')} cores, no GPU"
     fields = {name: function() for name, function in
-              {"galaxies": galaxies, "invariance": invariance, "chirality": chirality, "votes": votes, "active": active,
-               "speed": speed}.items()}  # fmt: skip
+              {"galaxies": galaxies, "invariance": invariance, "chirality": chirality, "votes": votes,
+               "active": active, "speed": speed}.items()}  # fmt: skip
     runs = results("active")["runs"].values()
     fields["pool"] = f"{next(iter(runs))['pool']:,}" if runs else "?"
     fields["active_seeds"] = str(len(runs) // 2)

@@ -99,3 +99,29 @@ def test_noise_is_drawn_afresh_and_repeats_with_the_seed():
     one, two, other = (augment(x, y, generator=generator(s))[0] for s in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, other)
     assert one.flatten(1).std(1).max() < 0.6 and one.flatten(1).std(1).min() < 0.1
+
+
+def test_targets_turn_with_their_image():
+    """A spot's place, carried along, is where the spot is."""
+    n, size = 60, 33
+    rng = generator(4)
+    place = 12 * torch.rand(n, generator=rng)
+    turn = 6.3 * torch.rand(n, generator=rng)
+    at = torch.stack([place * turn.cos(), place * turn.sin()], -1)  # x to the right, y up
+    v, u = torch.meshgrid(16.0 - torch.arange(33.0), torch.arange(33.0) - 16, indexing="ij")
+    x = torch.exp(-0.5 * ((u - at[:, :1, None]) ** 2 + (v - at[:, 1:, None]) ** 2) / 1.5**2)[:, None]
+
+    def carry(y, angle, mirrored):
+        c, s = angle.cos(), angle.sin()
+        turned = torch.stack([c * y[:, 0] - s * y[:, 1], s * y[:, 0] + c * y[:, 1]], -1)
+        return torch.stack([torch.where(mirrored, -turned[:, 0], turned[:, 0]), turned[:, 1]], -1)
+
+    for quarters in (True, False):
+        seen, y = Augment(Camera(1, size), quarters=quarters, carry=carry)(x, at, generator=generator(1))
+        light = seen[:, 0] * (torch.hypot(u, v) < 17)
+        found = torch.stack([(light * u).sum((1, 2)), (light * v).sum((1, 2))], -1) / light.sum((1, 2))[:, None]
+        assert float((found - y).abs().max()) < 0.15
+        changed = torch.hypot(*(y - at).T) > 1
+        assert 0.5 < changed.float().mean() < 1
+    kept = Augment(Camera(1, size), quarters=True)(x, at, generator=generator(1))[0]
+    assert torch.allclose(kept.flatten(1).sort(1).values, x.flatten(1).sort(1).values, atol=1e-4), "same pixels"

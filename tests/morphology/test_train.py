@@ -9,8 +9,9 @@ import torch
 from deepfield import morphology
 from deepfield.core.errors import DeepfieldError, ModelError, TableError
 from deepfield.data.images.read import read
+from deepfield.data.images.serve import digest
 from deepfield.morphology.model import MorphologyConfig
-from deepfield.morphology.train import digest, fit, train, train_to_folder
+from deepfield.morphology.train import fit, train, train_to_folder
 
 
 def test_it_tells_round_from_flat(model, toy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ class Augment:
         pixels).
     exchange : Tensor (C,), optional
         For each class the one that its mirror image belongs to.
+    quarters : bool
+        Whether images are turned by quarter turns alone, which keep their pixels and their noise as they are.
+    carry : callable, optional
+        ``carry(y, angle, mirrored)`` gives the targets of images that are turned by ``angle`` (radians,
+        anticlockwise as seen) and then, some of them, mirrored left to right.
 
     Examples
     --------
@@ -49,8 +55,10 @@ class Augment:
         blur: float = 0.0,
         noise: float = 0.0,
         exchange: Tensor | None = None,
+        quarters: bool = False,
+        carry: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self.camera, self.exchange = camera, exchange
+        self.camera, self.exchange, self.quarters, self.carry = camera, exchange, quarters, carry
         self.rotate, self.flip, self.zoom, self.shift, self.blur, self.noise = (
             rotate,
             flip,
@@ -63,17 +71,18 @@ class Augment:
     @torch.no_grad()
     def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.flip
-        drawn = self._draw(x, mirrored, generator)
+        drawn, angle = self._draw(x, mirrored, generator)
         if self.blur:  # before the stretch, as the atmosphere does
             drawn = blurred(drawn, self.blur * torch.rand(len(x), generator=generator))
         seen = self.camera.stretch(drawn)
         if self.noise:
             width = self.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
             seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))
-        return seen.contiguous(memory_format=torch.channels_last), self._mirror(y, mirrored)
+        y = self._mirror(y, mirrored) if self.carry is None else self.carry(y, angle, mirrored)
+        return seen.contiguous(memory_format=torch.channels_last), y
 
-    def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image on its own turned grid of the net's pixels."""
+    def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Each image on its own turned grid of the net's pixels, and the angles."""
         n, size = len(x), self.camera.pixels
         # A whole number of pixels to one of the net's: the mean over these is then the camera's exactly.
         window = 2 if x.shape[-1] > size else 1
@@ -82,12 +91,12 @@ class Augment:
         angle, scale = (torch.rand(n, generator=generator) for _ in range(2))
         place = 2 * self.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
         factor = (1 + self.zoom) ** (2 * scale - 1) * (fine.shape[-1] / blurred.shape[-1])
-        angle = 2 * math.pi * angle * self.rotate
+        angle = 2 * math.pi * (torch.floor(4 * angle) / 4 if self.quarters else angle) * self.rotate
         cos, sin = factor * angle.cos(), factor * angle.sin()
         sign = torch.where(mirrored, -1.0, 1.0)
         rows = [torch.stack([sign * cos, -sin, place[:, 0]], -1), torch.stack([sign * sin, cos, place[:, 1]], -1)]
         grid = F.affine_grid(torch.stack(rows, 1), [n, x.shape[1], size, size], align_corners=False)
-        return F.grid_sample(blurred, grid, padding_mode="reflection", align_corners=False)
+        return F.grid_sample(blurred, grid, padding_mode="reflection", align_corners=False), angle
 
     def _mirror(self, y: Tensor, mirrored: Tensor) -> Tensor:
         """Targets of the images of which some are mirrored."""

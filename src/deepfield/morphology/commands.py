@@ -144,8 +144,8 @@ def _table(images: str, catalog: Path | None) -> Any:
 
 
 def _open(model: Path, images: str, catalog: Path | None, column: str, scale: float) -> tuple[Any, Images]:
+    from deepfield.data.images.serve import open_images
     from deepfield.morphology.model import MorphologyModel
-    from deepfield.morphology.predict import open_images
 
     loaded = MorphologyModel.load(model)
     return loaded, open_images(loaded, images, catalog=catalog, column=column or None, pixel_scale=scale)

@@ -13,9 +13,9 @@ from torch import Tensor
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.votes import DirichletMultinomial
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import serve
+from deepfield.data.images.serve import check, serve
 from deepfield.morphology.model import MorphologyModel
-from deepfield.morphology.predict import answer, check
+from deepfield.morphology.predict import answer
 
 log = logging.getLogger("deepfield")
 Array = NDArray[np.float64]

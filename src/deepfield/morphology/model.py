@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,22 +16,15 @@ from torch import Tensor, nn
 from deepfield.core.devices import pick_device
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.heads import Categorical, Ensemble, Head
-from deepfield.core.model import Model, Parallel, ensemble, members
-from deepfield.core.nets import ConvNet, width_for
+from deepfield.core.model import Model
+from deepfield.core.nets import ConvNet
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.nets.stretch import KINDS
 from deepfield.core.store import Saved, load, restore, save, settings
+from deepfield.core.vision import CHUNK, assemble, check_net, embed, in_range, ordinary
 from deepfield.core.votes import Votes
 from deepfield.morphology.trees import Tree, from_dict, tree
-
-_RANGES = (
-    ("pixels", 16, 1024), ("members", 1, 100), ("parameters", 1000, 1e8), ("epochs", 0, 1e6), ("batch", 2, 1e6),
-    ("learning_rate", 1e-9, 1), ("weight_decay", 0, 100), ("dropout", 0, 0.99), ("zoom", 0, 1), ("shift", 0, 0.5),
-    ("blur", 0, 2), ("noise", 0, 100), ("thaw", 0, 1), ("seed", 0, 2**32 - 1),
-)  # fmt: skip
-_NET_RANGES = {"width": (1, 2000), "kernel": (1, 31), "expand": (0, 16), "dropout": (0, 0.99)}
-_CHUNK = 256  # images in one call of the net
 
 
 @dataclass(frozen=True)
@@ -129,33 +121,12 @@ class MorphologyConfig:
             raise DeepfieldError(f"stretch '{self.stretch}' is not one of auto, {', '.join(KINDS)}")
         if len(self.swap) not in (0, 2) or len(set(self.swap)) < len(self.swap):
             raise DeepfieldError(f"swap names two classes that a mirror exchanges, not {', '.join(self.swap)}")
-        for name, least, most in _RANGES:
-            if not least <= getattr(self, name) <= most:
-                raise DeepfieldError(f"{name} lies between {least} and {most:g}, got {getattr(self, name)}")
-        if not (0 < self.validation < 1 and self.calibration >= 0 and self.validation + self.calibration < 0.9):
-            raise DeepfieldError(
-                f"validation ({self.validation}) and calibration ({self.calibration}) are shares of the images "
-                "and must leave some to train on"
-            )
+        in_range(self)
 
 
 def head_of(labels: Sequence[str], questions: Tree | None) -> Head:
     """Classes that exclude one another, or votes over a tree."""
     return Votes(list(questions.groups)) if questions else Categorical(len(labels))
-
-
-def net_options(
-    config: MorphologyConfig, bands: int, outputs: int, *, exchange: Sequence[int] = ()
-) -> dict[str, Any]:
-    """What builds one member; stored with the model, so that a later default does not change it."""
-    known = inspect.signature(ConvNet).parameters.values()
-    options = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY} | {
-        "group": config.group,
-        "dropout": config.dropout,
-    }
-    options |= {"depth": list(options["depth"]), "exchange": list(exchange)}
-    rest = {name: value for name, value in options.items() if name != "width"}
-    return options | {"width": width_for(config.parameters, bands, outputs, **rest)}
 
 
 def build(
@@ -169,20 +140,11 @@ def build(
 ) -> Model:
     """The untrained model: a camera, then the members side by side."""
 
-    def member(k: int) -> Model:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed * 1009 + k)
-            head = head_of(labels, questions)
-            return Model(ConvNet(bands, head.n_features, **net), head)
+    def member() -> Model:
+        head = head_of(labels, questions)
+        return Model(ConvNet(bands, head.n_features, **net), head)
 
-    core = ensemble([member(k) for k in range(config.members)])
-    return Model(nn.Sequential(Camera(bands, config.pixels, kind), core.net), core.head)
-
-
-def parts(model: Model) -> tuple[Camera, Model]:
-    """The camera, and the model of what it gives; weights are shared."""
-    stages: Any = model.net
-    return stages[0], Model(stages[1], model.head)
+    return assemble(Camera(bands, config.pixels, kind), config.members, member, seed=config.seed)
 
 
 @dataclass
@@ -245,9 +207,7 @@ class MorphologyModel:
     @functools.cached_property
     def served(self) -> nn.Module:
         """The net with its filters expanded to ordinary convolutions, for inference."""
-        camera, core = parts(self.model)
-        plain = [_net(member).ordinary() for member in members(core)]
-        return nn.Sequential(camera, Parallel(list(plain)) if len(plain) > 1 else plain[0]).eval()
+        return ordinary(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -270,23 +230,16 @@ class MorphologyModel:
         """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged."""
         size, average = len(self.answers), self.config.average
         found = []
-        for start in range(0, len(x), _CHUNK):
-            part = x[start : start + _CHUNK].to(self.device)
+        for start in range(0, len(x), CHUNK):
+            part = x[start : start + CHUNK].to(self.device)
             versions = [part.rot90(k, (2, 3)) for k in range(4 if average else 1)]
             versions += [v.flip(3) for v in versions] if average and self.blind_to_mirrors else []
             found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1).cpu())
         return torch.cat(found) if found else torch.zeros(0, self.config.members, size)
 
-    @torch.no_grad()
     def embed(self, x: Tensor) -> Tensor:
         """What the members make of raw pixels (N, B, side, side) before their last layer (N, E)."""
-        camera, body = self.served[0], self.served[1]  # type: ignore[index]
-        nets: list[Any] = list(body.nets) if isinstance(body, Parallel) else [body]
-        found = [
-            torch.cat([net.embed(seen) for net in nets], 1).cpu()
-            for seen in (camera(x[i : i + _CHUNK].to(self.device)) for i in range(0, len(x), _CHUNK))
-        ]
-        return torch.cat(found) if found else torch.zeros(0, sum(net.n_features for net in nets))
+        return embed(self.served, x)
 
     def calibrated(self, features: Tensor) -> tuple[Head, Tensor]:
         """Head and features (N, ...) of the average of all versions (N, V, F), at the model's temperature."""
@@ -335,7 +288,9 @@ class MorphologyModel:
             bands, labels, net = tuple(described["bands"]), tuple(described["labels"]), dict(described["net"])
             questions = from_dict(described["tree"]) if described["tree"] else None
             side, crop = int(described["side"]), int(described["crop"])
-            _check(config, net, bands, labels, side, questions)
+            check_net(net, bands=len(bands), side=side, members=config.members)
+            if not questions and not 2 <= len(labels) <= 4096:
+                raise ModelError("the model asks for a net of absurd size")
             kind = str(described["kind"])
             model = build(config, net, bands=len(bands), kind=kind, labels=labels, questions=questions)
             warmth = float(described["temperature"])
@@ -356,25 +311,3 @@ class MorphologyModel:
         restore(loaded.model, saved.weights)
         loaded.model.eval()
         return loaded
-
-
-def _net(member: Model) -> ConvNet:
-    assert isinstance(member.net, ConvNet)
-    return member.net
-
-
-def _check(
-    config: MorphologyConfig,
-    net: dict[str, Any],
-    bands: tuple[str, ...],
-    labels: tuple[str, ...],
-    side: int,
-    questions: Tree | None,
-) -> None:
-    """Refuse a description that would fill the memory before its weights are looked at."""
-    depth, low = list(net["depth"]), min(net["depth"])
-    fine = all(least <= net[name] <= most for name, (least, most) in _NET_RANGES.items())
-    size = 20 * (1 + sum(depth)) * (2 * net["width"]) ** 2 * net["expand"] * config.members
-    small = 1 <= len(bands) <= 60 and 16 <= side <= 2**14 and low >= 0 and sum(depth) <= 200 and size <= 1e10
-    if not (fine and small and (questions or 2 <= len(labels) <= 4096)):
-        raise ModelError("the model asks for a net of absurd size")

@@ -14,12 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepfield.core.errors import DeepfieldError
 from deepfield.core.store import META, find
 from deepfield.data.images.collection import Images
-from deepfield.data.images.read import read
-from deepfield.data.images.serve import Counts, checked_target, codes, identifiers, serve
-from deepfield.morphology.model import MorphologyModel, parts
+from deepfield.data.images.serve import Counts, check, checked_target, codes, identifiers, open_images, serve
+from deepfield.morphology.model import MorphologyModel
 from deepfield.morphology.prediction import MorphologyPrediction
 
 if TYPE_CHECKING:
@@ -63,55 +61,6 @@ def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) 
 def _features(model: MorphologyModel, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
     check(model, images)
     return serve(images, model.features)
-
-
-def check(model: MorphologyModel, images: Images) -> None:
-    """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
-    if len(images.bands) != len(model.bands):
-        raise DeepfieldError(
-            f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
-            f"{len(model.bands)} ({', '.join(model.bands)})"
-        )
-    if images.size != model.side:
-        raise DeepfieldError(
-            f"the images have {images.size} pixels a side, the model takes {model.side}: read them with "
-            f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
-        )
-    check_pixels(model, images)
-    scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
-    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
-        images.warn(said)
-    known = scale and float(stretch.pixel_scale)
-    if not known and images.meta["native"] != model.seen["native"]:
-        images.warn(
-            f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
-            f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
-        )
-
-
-def check_pixels(model: MorphologyModel, images: Images) -> None:
-    """Refuse fluxes where the model has seen pictures, and the other way round; warn of bands of other names."""
-    kinds = {"uint8": "bytes (pictures)", "float32": "floats (fluxes)"}
-    own, given = model.seen["dtype"], images.dtype
-    if own and given and own != given:
-        raise DeepfieldError(
-            f"the images are {kinds.get(given, given)}, those the model learnt from {kinds.get(own, own)}: give "
-            "such images (whole numbers from 0 to 255 are made bytes by .astype('uint8')), or train on these"
-        )
-    unknown = all(name == f"band{i + 1}" for i, name in enumerate(model.bands))
-    if images.meta["named"] and not unknown and images.bands != model.bands:
-        images.warn(
-            f"the bands are {', '.join(images.bands)}, those the model learnt from {', '.join(model.bands)}: they "
-            "are taken one for one in this order"
-        )
-
-
-def open_images(model: MorphologyModel, images: Any, **options: Any) -> Images:
-    """Images of a file or folder in the form that a model takes; they are not kept in memory."""
-    if isinstance(images, Images):
-        return images
-    settings: dict[str, Any] = {"bands": model.bands, "size": model.side, "crop": model.crop, "cache": 0}
-    return read(images, **(settings | {k: v for k, v in options.items() if v}))
 
 
 def predict_file(

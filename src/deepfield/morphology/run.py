@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from deepfield.core import figures, pictures
 from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.core.report import Report
+from deepfield.core.vision import parts
 from deepfield.data import registry
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import read
 from deepfield.morphology.classical import StructureRegression
 from deepfield.morphology.explore import Index, embed
-from deepfield.morphology.model import MorphologyConfig, MorphologyModel, parts
+from deepfield.morphology.model import MorphologyConfig, MorphologyModel
 from deepfield.morphology.predict import answer, predict
 from deepfield.morphology.prediction import MorphologyPrediction
 from deepfield.morphology.score import Score, score

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import deepfield
 from deepfield.core.augment import Augment, Seen
-from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.errors import DeepfieldError, TableError
-from deepfield.core.fit import FitConfig
-from deepfield.core.fit import fit as core_fit
-from deepfield.core.model import Model, members
-from deepfield.core.nets import ConvNet, parameters_of
+from deepfield.core.model import members
+from deepfield.core.nets import parameters_of
+from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.store import checkpoints
+from deepfield.core.vision import inherit, learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import serve
-from deepfield.morphology.model import (
-    Camera,
-    MorphologyConfig,
-    MorphologyModel,
-    build,
-    head_of,
-    net_options,
-    parts,
-)
-from deepfield.morphology.predict import answer, check, check_pixels
+from deepfield.data.images.serve import check, check_pixels, digest, serve, tell_broken
+from deepfield.morphology.model import MorphologyConfig, MorphologyModel, build, head_of
+from deepfield.morphology.predict import answer
 from deepfield.morphology.targets import Targets, swapped, targets
 from deepfield.morphology.trees import tree
 from deepfield.trust.temperature import fit_scale, fit_temperature
@@ -132,7 +121,7 @@ def fit(
         history = _learn(model, base, images, truth, rows, checkpoint, progress)
     if len(rows["calibration"]):
         model.temperature = _temperature(model, images[rows["calibration"]], truth.y[rows["calibration"]])
-    _tell_broken(images, rows)
+    tell_broken(images[np.concatenate(list(rows.values()))])
     model.card = {
         "data": {"images": len(images), "used": sum(map(len, rows.values())), "sha256": digest(images)},
         "split": {name: len(part) for name, part in rows.items()} | {"seed": config.seed},
@@ -175,8 +164,13 @@ def _begin(
     kind = base.kind if base else kind
     outputs = head_of(truth.labels, truth.tree).n_features
     pair = [list(truth.labels).index(name) for name in config.swap] if GROUPS[config.group][1] else []
-    net = net_options(config, len(images.bands), outputs, exchange=pair)
-    net = (dict(base.net) | {"exchange": pair, "dropout": config.dropout}) if base else net
+    chosen = {"dropout": config.dropout, "exchange": pair}
+    bands = len(images.bands)
+    net = (
+        (base.net | chosen)
+        if base
+        else net_options(config.parameters, bands, outputs, group=config.group, **chosen)
+    )
     fresh = build(config, net, bands=len(images.bands), kind=kind, labels=truth.labels, questions=truth.tree)
     crop = int(images.meta.get("crop", 0))
     seen = {"dtype": images.dtype, "native": images.meta["native"]}
@@ -206,14 +200,7 @@ def _take_over(model: MorphologyModel, base: MorphologyModel, images: Images) ->
             f"{', '.join(base.bands)}"
         )
     check_pixels(base, images)
-    same = model.answers == base.answers
-    own = model.model.state_dict()
-    taken = {
-        name: value
-        for name, value in base.model.state_dict().items()
-        if same or not (".project." in name or name.startswith("head."))
-    }
-    model.model.load_state_dict(own | taken)
+    inherit(model.model, base.model, last=model.answers == base.answers)
     stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
     if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
@@ -231,34 +218,22 @@ def _learn(
 ) -> dict[str, Any]:
     """Fit in place; the history of each stage."""
     config, (camera, core) = model.config, parts(model.model)
-    recipe = _recipe(config, len(rows["train"]), len(rows["validation"]))
 
-    def watch(stage: str) -> dict[str, Any]:
-        path = None if checkpoint is None else Path(checkpoint) / f"{stage}.ckpt"
-        return {"checkpoint": path, "progress": f"{stage:<8}" if progress else False}
+    def load(part: str) -> Any:
+        where = rows[part]
+        return images[where].batches(truth.y[where], size=256, seed=None, augment=Seen(camera))
 
-    history = {}
-    if base is not None:
-        history["head"] = _fit_head(core, camera, images, truth, rows, config, watch("head"))
-        if not config.thaw:
-            return history
-        recipe = replace(recipe, learning_rate=config.thaw * config.learning_rate)
     batches = images[rows["train"]].batches(
         truth.y[rows["train"]],
         size=config.batch,
         seed=config.seed,
         augment=augmentation(camera, config, truth.labels),
     )
-    held_out = images[rows["validation"]].batches(
-        truth.y[rows["validation"]], size=256, seed=None, augment=Seen(camera)
-    )
-    before = {name: value.clone() for name, value in core.state_dict().items()}
-    history["members"] = asdict(core_fit(core, batches, held_out, config=recipe, **watch("members")))
-    kept = {stage: told["validation"][told["best_epoch"]] for stage, told in history.items()}
-    if base is not None and kept["members"] > kept["head"]:
-        core.load_state_dict(before)  # the thaw has made it worse
-        history["members"]["best_epoch"] = -1
-    return history
+    settings = recipe(config, len(rows["train"]), len(rows["validation"]))
+    return learn(
+        core, load, batches, load("validation"), config, settings, tuning=base is not None,
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
 
 
 def augmentation(camera: Camera, config: MorphologyConfig, labels: Sequence[str] = ()) -> Augment:
@@ -269,71 +244,6 @@ def augmentation(camera: Camera, config: MorphologyConfig, labels: Sequence[str]
         exchange[places] = exchange[places[::-1]]
     names = ("rotate", "flip", "zoom", "shift", "blur", "noise")
     return Augment(camera, **{name: getattr(config, name) for name in names}, exchange=exchange)
-
-
-def _fit_head(
-    core: Model,
-    camera: Camera,
-    images: Images,
-    truth: Targets,
-    rows: dict[str, NDArray[np.int64]],
-    config: MorphologyConfig,
-    watch: dict[str, Any],
-) -> dict[str, Any]:
-    """Fit the last layers on what the frozen trunks make of the images as they are (Kumar et al. 2022).
-
-    To begin with new answers by moving all layers would spoil what they know.
-    """
-    core.eval()
-    nets: list[Any] = [member.net for member in members(core)]
-    last = Model(_Last(nets), core.head)
-
-    def batches(part: str, size: int, seed: int | None) -> Batches:
-        found, y = [], []
-        for x, target in images[rows[part]].batches(
-            truth.y[rows[part]], size=256, seed=None, augment=Seen(camera)
-        ):
-            with torch.no_grad():
-                found.append(torch.cat([net.embed(x) for net in nets], 1))
-            y.append(target)
-        return Batches(torch.cat(found), torch.cat(y), size=size, seed=seed)
-
-    size = min(config.batch, 256)
-    fitted = batches("train", size, config.seed)
-    epochs = min(60, max(10, round(3000 * size / len(fitted.tensors[0]))))
-    recipe = FitConfig(epochs=epochs, learning_rate=1e-2, weight_decay=config.weight_decay, seed=config.seed)
-    return asdict(core_fit(last, fitted, batches("validation", 4096, None), config=recipe, **watch))
-
-
-class _Last(nn.Module):
-    """The last layers of several nets, each on its own part of their embeddings in a row."""
-
-    def __init__(self, nets: list[ConvNet]) -> None:
-        super().__init__()
-        self.sizes = [net.n_features for net in nets]
-        self.layers = nn.ModuleList(net.project for net in nets)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([layer(part) for layer, part in zip(self.layers, x.split(self.sizes, 1))], 1)
-
-
-def _recipe(config: MorphologyConfig, rows: int, held_out: int) -> FitConfig:
-    """One cycle of about 4,000 steps, but 12 to 60 passes.
-
-    The loss of a galaxy's class varies by about one nat, the difference between two epochs by half of that; votes
-    have larger losses, of which the best epoch tells more.
-    """
-    epochs = config.epochs or min(60, max(12, round(4000 * config.batch / rows)))
-    steps = epochs * max(1, rows // config.batch)
-    return FitConfig(
-        epochs=epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        average=min(0.998, max(0.9, 1 - 20 / steps)),  # over a twentieth of the training, some epochs at most
-        patience=max(8, epochs // 3),
-        tolerance=min(0.05, 0.5 / held_out**0.5),
-        seed=config.seed,
-    )
 
 
 def _temperature(model: MorphologyModel, images: Images, y: Tensor) -> float:
@@ -354,21 +264,6 @@ def _temperature(model: MorphologyModel, images: Images, y: Tensor) -> float:
         return -float(moved.log_prob(y.double()).detach().mean())
 
     return fit_scale(loss, len(y))
-
-
-def _tell_broken(images: Images, rows: dict[str, NDArray[np.int64]]) -> None:
-    reasons = images[np.concatenate(list(rows.values()))].reasons()
-    if (broken := int((reasons != "").sum())) > 0:
-        log.warning("%s broken images were left out, first: %s", broken, reasons[reasons != ""][0])
-
-
-def digest(images: Images) -> str:
-    """Sha256 of the catalogue and of some of the images: what a training was made from."""
-    sha = hashlib.sha256(images.table.digest().encode())
-    sha.update(f"{len(images)} {images.size} {images.bands}".encode())
-    x, _ = images.load(np.unique(np.linspace(0, len(images) - 1, 64).astype(int)))
-    sha.update(np.ascontiguousarray(x.numpy()).tobytes())
-    return sha.hexdigest()
 
 
 def train_to_folder(

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.nets import ConvNet, parameters_of, width_for
+from deepfield.core.nets.convnet import polynomials
 from deepfield.core.nets.group import GROUPS
 
 TURNS = [lambda x, k=k: x.rot90(k, (2, 3)) for k in range(1, 4)]
@@ -213,3 +214,21 @@ def test_a_mirror_exchanges_two_outputs_and_keeps_the_others(group):
 def test_outputs_that_cannot_be_exchanged(group, pair):
     with pytest.raises(DeepfieldError, match="exchange is of two of 3 outputs"):
         ConvNet(1, 3, group=group, width=16, exchange=pair)
+
+
+def test_moments_know_where_things_are_and_how_they_lie():
+    x = torch.zeros(3, 1, 64, 64)
+    x[0, 0, 20:24, 20:24] = x[1, 0, 36:40, 20:24] = x[2, 0, 20:24, 36:40] = 5.0  # the same spot elsewhere
+    torch.manual_seed(0)
+    blind, sees = (ConvNet(1, 2, group="none", width=16, moments=m).eval() for m in (0, 2))
+    assert sees.n_features == 6 * (sees.n_features // 6)
+    spread = [float(net.embed(x).std(0).mean() / net.embed(x).abs().mean()) for net in (blind, sees)]
+    assert spread[1] > 3 * spread[0]
+    torch.testing.assert_close(sees.ordinary()(x), sees(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(DeepfieldError, match="moments depend on how an image is turned"):
+        ConvNet(1, 2, group="p4", moments=1)
+
+
+def test_the_polynomials_are_orthogonal():
+    p = polynomials(3, torch.zeros(1, 1, 200, 200, dtype=torch.float64)).flatten(1)
+    torch.testing.assert_close(p @ p.T / 200**2, torch.eye(10, dtype=torch.float64), atol=1e-3, rtol=0)

@@ -84,6 +84,29 @@ def halve(x: Tensor) -> Tensor:
     return F.conv2d(x, torch.outer(taps, taps).expand(channels, 1, 4, 4), None, 2, 1, 1, channels)
 
 
+def polynomials(order: int, like: Tensor) -> Tensor:
+    """Products of Legendre polynomials of x and y up to a total order (K, H, W) on the pixels of a map.
+
+    Of unit mean square over the square, the constant first.
+
+    Examples
+    --------
+    >>> polynomials(2, torch.zeros(1, 1, 8, 8)).shape
+    torch.Size([6, 8, 8])
+    """
+
+    def line(size: int) -> list[Tensor]:
+        x = (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) * (2 / size) - 1
+        found = [torch.ones_like(x), x]
+        for n in range(1, order):
+            found.append(((2 * n + 1) * x * found[n] - n * found[n - 1]) / (n + 1))
+        return [(2 * n + 1) ** 0.5 * p for n, p in enumerate(found[: order + 1])]
+
+    rows, columns = (line(size) for size in like.shape[-2:])
+    pairs = [(n - k, k) for n in range(order + 1) for k in range(n + 1)]
+    return torch.stack([torch.outer(rows[i], columns[j]) for i, j in pairs])
+
+
 class ConvNet(nn.Module):
     """Images (N, n_in, H, W) of any size to features (N, n_out) that do not change as an image turns.
 
@@ -111,6 +134,10 @@ class ConvNet(nn.Module):
     exchange : tuple of int
         Two outputs that a mirror exchanges, such as the logits of clockwise and anticlockwise spirals; for the
         groups with mirrors, to which these outputs are not blind then. Others keep their values.
+    moments : int
+        0: the mean of the last maps over the image, which is all that an invariant answer may know. Above: the
+        moments of the maps up to that order, so that the features know where in the image things are; for the
+        group "none" alone.
 
     Raises
     ------
@@ -139,8 +166,11 @@ class ConvNet(nn.Module):
         expand: float = 2.0,
         dropout: float = 0.0,
         exchange: Sequence[int] = (),
+        moments: int = 0,
     ) -> None:
         super().__init__()
+        if moments and group != "none":
+            raise DeepfieldError(f"moments depend on how an image is turned: take group none, not {group}")
         for name, value in {"n_in": n_in, "n_out": n_out, "width": width, "expand": expand}.items():
             if not value > 0:
                 raise DeepfieldError(f"{name} must be positive, got {value}")
@@ -158,8 +188,10 @@ class ConvNet(nn.Module):
             body = [Block(g, n, kernel=kernel, expand=expand) for _ in range(blocks)]
             self.stages.append(nn.Sequential(ConvNorm(g, fields, n, 1), *body))
             fields = n
-        self.n_features = 2 * fields
-        self.last = ConvNorm(g, fields, self.n_features, 1)
+        self.moments = moments
+        channels = max(1, fields // 2) if moments else 2 * fields
+        self.n_features = channels * ((moments + 1) * (moments + 2) // 2)
+        self.last = ConvNorm(g, fields, channels, 1)
         self.dropout = nn.Dropout(dropout)
         if exchange:
             if not g.mirrors or len({*exchange}) != 2 or len(exchange) > 2 or not {*exchange} <= {*range(n_out)}:
@@ -182,9 +214,11 @@ class ConvNet(nn.Module):
             h = stage(halve(h))
         h = F.silu(self.last(h))
         inside = disc(*h.shape[-2:], like=h)
-        h = (h * (inside / inside.sum()).to(h.dtype)).sum((-1, -2))
+        weight = (inside / inside.sum()).to(h.dtype)
+        if self.moments:
+            return torch.einsum("nchw,khw->nck", h, weight * polynomials(self.moments, h)).flatten(1)
         halves = 2 if isinstance(self.project, Handed) else 1  # the mirrored versions come last
-        return h.unflatten(1, (halves, self.group.order // halves, -1)).mean(2).flatten(1)
+        return (h * weight).sum((-1, -2)).unflatten(1, (halves, self.group.order // halves, -1)).mean(2).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.dropout(self.embed(x)))

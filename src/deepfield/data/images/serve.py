@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,9 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.model import Model
 from deepfield.core.table import Table
+from deepfield.core.vision import parts
 from deepfield.data.images.collection import Images
-from deepfield.data.images.read import ID_NAMES
+from deepfield.data.images.read import ID_NAMES, read
+
+log = logging.getLogger("deepfield")
 
 ABSURD = "the net gives no number: pixels are absurd"
 CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
@@ -66,6 +72,65 @@ def serve(
     return torch.cat(found), np.concatenate(why)
 
 
+class Taker(Protocol):
+    """A saved model of images: what it takes, for the functions below."""
+
+    model: Model
+    bands: tuple[str, ...]
+    side: int
+    crop: int
+    seen: dict[str, Any]
+
+
+def check(model: Taker, images: Images) -> None:
+    """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
+    if len(images.bands) != len(model.bands):
+        raise DeepfieldError(
+            f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
+            f"{len(model.bands)} ({', '.join(model.bands)})"
+        )
+    if images.size != model.side:
+        raise DeepfieldError(
+            f"the images have {images.size} pixels a side, the model takes {model.side}: read them with "
+            f"size={model.side}" + (f", crop={model.crop}" if model.crop else "")
+        )
+    check_pixels(model, images)
+    scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
+        images.warn(said)
+    known = scale and float(stretch.pixel_scale)
+    if not known and images.meta["native"] != model.seen["native"]:
+        images.warn(
+            f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
+            f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
+        )
+
+
+def check_pixels(model: Taker, images: Images) -> None:
+    """Refuse fluxes where the model has seen pictures, and the other way round; warn of bands of other names."""
+    kinds = {"uint8": "bytes (pictures)", "float32": "floats (fluxes)"}
+    own, given = model.seen["dtype"], images.dtype
+    if own and given and own != given:
+        raise DeepfieldError(
+            f"the images are {kinds.get(given, given)}, those the model learnt from {kinds.get(own, own)}: give "
+            "such images (whole numbers from 0 to 255 are made bytes by .astype('uint8')), or train on these"
+        )
+    unknown = all(name == f"band{i + 1}" for i, name in enumerate(model.bands))
+    if images.meta["named"] and not unknown and images.bands != model.bands:
+        images.warn(
+            f"the bands are {', '.join(images.bands)}, those the model learnt from {', '.join(model.bands)}: they "
+            "are taken one for one in this order"
+        )
+
+
+def open_images(model: Taker, images: Any, **options: Any) -> Images:
+    """Images of a file or folder in the form that a model takes; they are not kept in memory."""
+    if isinstance(images, Images):
+        return images
+    settings: dict[str, Any] = {"bands": model.bands, "size": model.side, "crop": model.crop, "cache": 0}
+    return read(images, **(settings | {k: v for k, v in options.items() if v}))
+
+
 def codes(reasons: NDArray[np.str_]) -> NDArray[np.int8]:
     """For each reason its number in ``CODES``."""
     return np.where(reasons == "", 0, np.where(reasons == ABSURD, 2, 1)).astype(np.int8)
@@ -80,6 +145,22 @@ def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
     if named and target.exists() and os.path.samefile(target, images):
         raise DeepfieldError(f"'{out}' holds the images themselves: give another --out")
     return target
+
+
+def digest(images: Images) -> str:
+    """Sha256 of the catalogue and of some of the images: what a training was made from."""
+    sha = hashlib.sha256(images.table.digest().encode())
+    sha.update(f"{len(images)} {images.size} {images.bands}".encode())
+    x, _ = images.load(np.unique(np.linspace(0, len(images) - 1, 64).astype(int)))
+    sha.update(np.ascontiguousarray(x.numpy()).tobytes())
+    return sha.hexdigest()
+
+
+def tell_broken(images: Images) -> None:
+    """Say how many images cannot be used, if any."""
+    reasons = images.reasons()
+    if (broken := int((reasons != "").sum())) > 0:
+        log.warning("%s broken images were left out, first: %s", broken, reasons[reasons != ""][0])
 
 
 def identifiers(images: Images) -> NDArray[Any]:
