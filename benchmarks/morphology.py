@@ -225,30 +225,37 @@ def folds(n: int, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], ND
         yield np.setdiff1d(order, fold), np.sort(fold)
 
 
+def spirals() -> Images:
+    """The real spirals whose sense volunteers could tell."""
+    images = morphology.read("galaxy_zoo1_sdss", crop=SPIRAL)
+    return images[np.isin(np.asarray(images.table["label_name"]).astype(str), SENSES)]
+
+
+def senses(group: str) -> tuple[MorphologyModel, MorphologyConfig]:
+    """A net that has learnt the senses of simulated spirals, and how to go on with real ones."""
+    still = {"zoom": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0, "dropout": 0.0}
+    settings: dict[str, Any] = {"labels": ("label_name",), "group": group, "pixels": SPIRAL, **still}
+    config = MorphologyConfig(**settings, parameters=PARAMETERS, epochs=6)
+    changed = replace(config, zoom=0.3, blur=0.7, noise=0.15, shift=0.03, thaw=1.0, learning_rate=2e-3, epochs=5)
+    base = morphology.train(simulated_spirals(12_000, seed=0), config, progress=False)
+    base = morphology.train(simulated_spirals(12_000, seed=1), changed, init=base, progress=False)
+    return base, replace(changed, learning_rate=1e-3, epochs=50)
+
+
 def part_chirality(options: argparse.Namespace) -> None:
     """Nets that have seen simulated spirals, real ones, and first these and then those, fold by fold.
 
     Noise and a free scale keep a net that begins with them from ever seeing the arms; it learns them on still
     images, then with changes. The recipe was found on folds 0 and 1; the others are the test.
     """
-    images = morphology.read("galaxy_zoo1_sdss", crop=SPIRAL)
-    images = images[np.isin(np.asarray(images.table["label_name"]).astype(str), SENSES)]
+    images = spirals()
     unseen, split = simulated_spirals(3_000, seed=99), list(folds(len(images), 5, seed=0))
     for group in options.groups:
-        still: dict[str, Any] = {"zoom": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0, "dropout": 0.0}
-        config = MorphologyConfig(
-            labels=("label_name",), group=group, pixels=SPIRAL, parameters=PARAMETERS, epochs=6, **still
-        )
-        changed = replace(
-            config, zoom=0.3, blur=0.7, noise=0.15, shift=0.03, thaw=1.0, learning_rate=2e-3, epochs=5
-        )
-        tuned = replace(changed, learning_rate=1e-3, epochs=50)
         todo = [k for k in range(5) if options.again or not done("chirality", f"{group} {k}")]
         if not todo:
             continue
         began = time.process_time()
-        base = morphology.train(simulated_spirals(12_000, seed=0), config, progress=False)
-        base = morphology.train(simulated_spirals(12_000, seed=1), changed, init=base, progress=False)
+        base, tuned = senses(group)
         spent, simulated = time.process_time() - began, chirality(base, unseen)
         for k in todo:
             train, test = (images[rows] for rows in split[k])
