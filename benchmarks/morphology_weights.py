@@ -5,10 +5,10 @@
 galaxy-zoo-sdss  elliptical, spiral, edge-on, merger, from SDSS gri pictures (Galaxy Zoo 1), three d8 nets
 spiral-sense-sdss  clockwise or anticlockwise, one d8 net: simulated spirals, then all real ones
 
-Writes src/deepfield/morphology/weights/<name>/ with the model card. The classes: trained, stopped and calibrated on
-the sample's train rows; the card's metrics are those of its val rows. The senses: trained on all rows; the card's
-metrics are of nets trained on four fifths of them and tested on the others, from ``morphology.py chirality``, whose
-``--models`` keeps the very net: ``--trained FOLDER`` takes it.
+Writes src/deepfield/morphology/weights/<name>/ with the model card. The classes: trained, stopped and calibrated
+on the sample's train rows; the card's metrics are those of its val rows. The senses: trained on all rows; the
+card's metrics are of nets trained on four fifths of them and tested on the others, by ``morphology.py chirality``,
+whose ``--models`` keeps the very net that ships: ``--trained FOLDER`` takes it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LIMITS = (
 
 
 SENSES_LIMITS = (
-    "For SDSS pictures (gri, the central 64 of 128 pixels) of spirals of Galaxy Zoo 1. It has to say one of the two "
-    "of every image, of an elliptical too: look at p. A mirror image exchanges the two probabilities, exactly."
+    "For SDSS pictures (gri, the central 64 of 128 pixels) of spirals of Galaxy Zoo 1. It has to say one of the "
+    "two of every image, of an elliptical too: look at p. A mirror image exchanges the two probabilities, exactly."
 )
 
 
@@ -84,7 +84,8 @@ def main() -> None:
         model = MODELS[name](json.loads(options.settings), options.trained)
         entry = registry.dataset("galaxy_zoo1_sdss")
         model.card["source"] = {"data": entry.name, "citation": entry.citation, "licence": entry.licence}
-        model.card["cpu_seconds"] = time.process_time() - began
+        if not options.trained:
+            model.card["cpu_seconds"] = time.process_time() - began
         model.save(WEIGHTS / name)
         print(name, {k: round(v, 4) for k, v in model.card["test"].items() if isinstance(v, float)}, flush=True)
 
