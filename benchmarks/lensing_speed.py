@@ -41,7 +41,7 @@ from deepfield.core.files import atomic
 from deepfield.core.report import machine
 from deepfield.lensing import Lens, Sersic, sheet, sie
 from deepfield.lensing._values import keep_memory
-from deepfield.lensing.simulate import Noise, render
+from deepfield.lensing.render import Noise, render
 from deepfield.physics.galaxies import sersic_b
 
 RESULT = Path(__file__).parent / "results" / "lensing_speed.json"

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from deepfield.data.images.read import cutouts, read
+    from deepfield.lensing.candidates import Candidates
     from deepfield.lensing.coolest import System, read_coolest, write_coolest
     from deepfield.lensing.curves import Curves, curves
     from deepfield.lensing.lens import (
@@ -33,11 +35,28 @@ if TYPE_CHECKING:
         sis,
     )
     from deepfield.lensing.light import Sersic
+    from deepfield.lensing.measurement import Measurement
+    from deepfield.lensing.model import LensingConfig, LensingModel
+    from deepfield.lensing.onto import paint_onto
     from deepfield.lensing.planes import Planes
-    from deepfield.lensing.simulate import Noise, render
+    from deepfield.lensing.predict import export, find, find_file, measure, measure_file
+    from deepfield.lensing.render import Noise, render
+    from deepfield.lensing.score import Score, agreement, score, score_measurement
+    from deepfield.lensing.simulate import Simulated, simulate
     from deepfield.lensing.solver import Images, images
+    from deepfield.lensing.surveys import Survey, surveys
+    from deepfield.lensing.train import Fit, fit, train
+
+    load = LensingModel.load
 
 _HOMES = {
+    "candidates": ("Candidates",),
+    "deepfield.data.images.read": ("cutouts", "read"),
+    "measurement": ("Measurement",),
+    "model": ("LensingConfig", "LensingModel"),
+    "predict": ("export", "find", "find_file", "measure", "measure_file"),
+    "score": ("Score", "agreement", "score", "score_measurement"),
+    "train": ("Fit", "fit", "train"),
     "coolest": ("System", "read_coolest", "write_coolest"),
     "curves": ("Curves", "curves"),
     "lens": (
@@ -53,33 +72,60 @@ _HOMES = {
         "sis",
     ),
     "light": ("Sersic",),
+    "onto": ("paint_onto",),
     "planes": ("Planes",),
-    "simulate": ("Noise", "render"),
+    "render": ("Noise", "render"),
+    "simulate": ("Simulated", "simulate"),
     "solver": ("Images", "images"),
+    "surveys": ("Survey", "surveys"),
 }
 
 __all__ = [
+    "Candidates",
     "Curves",
     "Deflector",
+    "Fit",
     "Images",
     "Lens",
+    "LensingConfig",
+    "LensingModel",
+    "Measurement",
     "Noise",
     "Planes",
+    "Score",
     "Sersic",
+    "Simulated",
+    "Survey",
     "System",
+    "agreement",
     "curves",
+    "cutouts",
     "epl",
+    "export",
+    "find",
+    "find_file",
+    "fit",
     "images",
+    "load",
+    "measure",
+    "measure_file",
     "nfw",
+    "paint_onto",
     "point_mass",
     "point_mass_images",
+    "read",
     "read_coolest",
     "render",
+    "score",
+    "score_measurement",
     "shear",
     "sheet",
     "sie",
+    "simulate",
     "sis",
+    "surveys",
+    "train",
     "write_coolest",
 ]
 
-lazy(__name__, _HOMES, saved_model="")  # there is none yet
+lazy(__name__, _HOMES, saved_model="LensingModel")

@@ -1,259 +1,283 @@
-"""Images of lenses: light bent by a batch of lenses, seen through a telescope.
+"""Training sets: lenses, and what is no lens, as a survey would see them, with the truth of each.
 
-A pixel's light is its surface brightness times its area: at its middle, or where light is bright the mean of a
-grid within it. The point-spread function is any image.
+The galaxy in the middle is painted by :class:`deepfield.physics.stamps.Painter`, exact in Fourier space; what is
+bent (or looks so) in real space by :mod:`deepfield.lensing.layers`; the point-spread function and noise are the
+survey's.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from scipy.fft import next_fast_len
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.files import atomic
+from deepfield.core.table import Table
+from deepfield.lensing import layers, negatives
+from deepfield.lensing import population as pop
+from deepfield.lensing._scene import LARGEST, Scene
 from deepfield.lensing._values import keep_memory
-from deepfield.lensing.lens import Lens
+from deepfield.lensing.defects import spoil
+from deepfield.lensing.surveys import Survey
+from deepfield.lensing.surveys import survey as survey_named
+from deepfield.physics.stamps import COLUMNS
+
+Array = NDArray[np.float64]
+KINDS = ("lens", *negatives.SHARES)
+TRUTH = (
+    "theta_e",
+    "q",
+    "phi",
+    "shear",
+    "shear_phi",
+    "sigma_v",
+    "z_source",
+    "magnification",
+    "source_snr",
+    "n_images",
+)
+"""Columns that are NaN where there is no lens."""
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
-_BRIGHT = 0.02  # of an image's brightest pixel; what is above it is sampled finely
-
-
-class Light(Protocol):
-    """What shines: a :class:`~deepfield.lensing.light.Sersic`, or anything with a brightness at each position."""
-
-    @property
-    def batch(self) -> int | None: ...
-    def brightness(self, x: Tensor, y: Tensor) -> Tensor: ...
-    def __getitem__(self, index: Any) -> Light: ...
-    def to(self, like: Tensor) -> Light: ...
+_FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
 
 @dataclass(frozen=True)
-class _Scene:
-    lens: Lens
-    source: tuple[Light, ...]
-    lens_light: tuple[Light, ...]
+class Simulated:
+    """Images and all that is true of them.
 
-    def __getitem__(self, index: Any) -> _Scene:
-        return _Scene(
-            self.lens[index], tuple(s[index] for s in self.source), tuple(s[index] for s in self.lens_light)
-        )
-
-    def to(self, like: Tensor) -> _Scene:
-        return _Scene(
-            self.lens.to(like), tuple(s.to(like) for s in self.source), tuple(s.to(like) for s in self.lens_light)
-        )
-
-    @property
-    def batch(self) -> int:
-        sizes = {self.lens.batch or 1, *(light.batch or 1 for light in (*self.source, *self.lens_light))}
-        if len(sizes - {1}) > 1:
-            raise DeepfieldError(f"lenses and lights are as many each, or one for all, got {sorted(sizes)}")
-        return max(sizes)
-
-    def brightness(self, x: Tensor, y: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        if self.source:
-            behind = self.lens.source(x, y)
-            for light in self.source:
-                total = total + light.brightness(*behind)
-        for light in self.lens_light:
-            total = total + light.brightness(x, y)
-        return total
-
-
-def pixel_grid(size: int, pixel: float, *, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Positions (1, S, S) of the middles of pixels, arcsec; rows run from the top down, so y falls along them.
-
-    Examples
-    --------
-    >>> x, y = pixel_grid(2, 0.5)
-    >>> x[0, 0].tolist(), y[0, :, 0].tolist()
-    ([-0.25, 0.25], [0.25, -0.25])
+    Attributes
+    ----------
+    images : Tensor (N, B, S, S), float32
+        nJy per pixel, sky subtracted; rows run from the top down, as in a picture.
+    table : Table
+        See :func:`draw`.
+    survey : Survey
     """
-    like = torch.empty(0) if like is None else like
-    line = (torch.arange(size, dtype=like.dtype, device=like.device) - 0.5 * (size - 1)) * pixel
-    return line.expand(1, size, size), -line[:, None].expand(1, size, size)
+
+    images: Tensor
+    table: Table
+    survey: Survey
 
 
-def render(
-    lens: Lens,
-    source: Sequence[Light],
-    lens_light: Sequence[Light] = (),
+def simulate(
+    n: int,
     *,
-    pixel: float,
-    size: int = 64,
-    psf: Tensor | None = None,
-    margin: int | None = None,
-    supersample: int = 1,
-    compiled: bool = False,
-    noise: Noise | None = None,
-    like: Tensor | None = None,
-) -> Tensor:
-    """Images of a batch of lenses.
+    survey: str | Survey = "lsst",
+    seed: int = 0,
+    lens_fraction: float = 0.5,
+    size: int = 0,
+    snr: float = 20.0,
+    noise: bool = True,
+    device: str = "cpu",
+) -> Simulated:
+    """Draw lenses and what is none, and paint them.
 
     Parameters
     ----------
-    lens : Lens
-        A batch of n lenses, or one for all.
-    source, lens_light : sequences of Sersic
-        Behind the lens, and in its plane; each a batch of n, or one for all.
+    n : int
+        Images.
+    survey : str or Survey
+        "lsst", "euclid", "des", "cfhtls", "hsc", "hst", or one of your own.
+    seed : int
+        The same seed and arguments give the same images on the same device.
+    lens_fraction : float
+        Share of lenses, 0 to 1.
     size : int
-        Pixels on a side.
-    pixel : float
-        Arcsec.
-    psf : Tensor (K, L), optional
-        Point-spread function at the pixel's scale, of odd sides, in any normalisation; rows from the top down.
-    margin : int, optional
-        Pixels around the image whose light the PSF may scatter into it; half of the PSF by default.
-    supersample : int
-        Points along a side of the pixels that are brighter than a fiftieth of the brightest, and of those beside
-        them; 1 for the middle only.
-    compiled : bool
-        Let ``torch.compile`` make one loop of the arithmetic: twice as fast after some ten seconds for each new
-        kind of scene, size and precision. Needs a C++ compiler.
-    noise : Noise, optional
-        Of the sky and of photons; none by default.
-    like : Tensor, optional
-        Its precision and device are those of the images; float32 on the processor by default.
-
-    Returns
-    -------
-    Tensor (n, S, S)
-        Flux in each pixel, in units of that of the light; differentiable in all parameters.
+        Pixels on a side, even, at least 32; the survey's own by default.
+    snr : float
+        Least expected signal-to-noise ratio of the arcs, in the best band for them; 0 for lenses seen or not.
+    noise : bool
+        Whether sky and photons make noise.
+    device : str
+        Where images are painted.
 
     Raises
     ------
     DeepfieldError
-        If sizes are not positive or do not fit, or the PSF is no image of odd sides with a positive sum.
+        If an argument makes no sense, with what would.
 
     Examples
     --------
-    >>> from deepfield.lensing import Sersic, sie
-    >>> lens = Lens(sie(torch.tensor([1.0, 1.5]), 0.8, 0.3))
-    >>> images = render(lens, [Sersic(1.0, 0.2, x=0.1)], size=32, pixel=0.2)
-    >>> [round(float(v)) for v in images.sum((1, 2))]  # magnified so much
-    [13, 19]
+    >>> s = simulate(20, seed=1, size=32)
+    >>> tuple(s.images.shape), int(s.table["is_lens"].sum())
+    ((20, 3, 32, 32), 10)
     """
-    if size < 1 or supersample < 1 or not pixel > 0 or (margin or 0) < 0:
+    chosen = survey_named(survey)
+    table = draw(n, survey=chosen, seed=seed, lens_fraction=lens_fraction, size=size, snr=snr)
+    parts = list(paint(table, chosen, size=size, seed=seed, noise=noise, device=device))
+    return Simulated(torch.cat(parts), table, chosen)
+
+
+def draw(
+    n: int,
+    *,
+    survey: str | Survey = "lsst",
+    seed: int = 0,
+    lens_fraction: float = 0.5,
+    size: int = 0,
+    snr: float = 20.0,
+) -> Table:
+    """What is true of ``n`` images, before they are painted.
+
+    Returns
+    -------
+    Table
+        ``is_lens`` (0, 1) and ``kind`` (:data:`KINDS`). Of lenses, NaN elsewhere: ``theta_e`` (arcsec), ``q``,
+        ``phi`` (degrees), ``shear``, ``shear_phi`` (degrees), ``sigma_v`` (km/s), ``z_source``, ``n_images``, and,
+        measured when they are painted, ``magnification`` (flux of all images over the source's) and ``source_snr``
+        (of the images' light in the best band, against all noise). Of all: ``x``, ``y`` (centre, arcsec from the
+        middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer of light
+        paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
+        (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
+        ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
+        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 8, 5 + B) what else is on the
+        image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
+    """
+    chosen = survey_named(survey)
+    size = size or chosen.size
+    if n < 1 or not 0 <= lens_fraction <= 1 or size < 32 or size % 2:
         raise DeepfieldError(
-            f"size, supersample and pixel are positive and margin is not negative, got size {size}, supersample "
-            f"{supersample}, pixel {pixel} and margin {margin}"
+            "n is at least 1, lens_fraction between 0 and 1 and size even and at least 32, got "
+            f"{n}, {lens_fraction} and {size}"
         )
-    keep_memory()
-    like = torch.empty(0) if like is None else like
-    blur = None if psf is None else _Blur(psf.to(like), size, margin, flux=pixel**2)
-    scene = _Scene(lens, tuple(source), tuple(lens_light)).to(like)
-    x, y = pixel_grid(size + 2 * (blur.margin if blur else 0), pixel, like=like)
-    points = x.reshape(1, -1), y.reshape(1, -1)
-    paint = _compiled() if compiled else _Scene.brightness
-    generator = noise.generator(like.device) if noise else None
-    parts = []
-    for start in range(0, scene.batch, _CHUNK):
-        count = min(_CHUNK, scene.batch - start)
-        part = scene[start : start + count]
-        if compiled and count < _CHUNK < scene.batch:  # what is compiled is so for one number of images
-            part = scene[scene.batch - _CHUNK :]
-        image = paint(part, *points)[-count:].expand(count, -1).view(count, *x.shape[1:])
-        if supersample > 1:
-            image = _finer(scene[start : start + count], x, y, image, pixel, supersample)
-        image = blur(image) if blur else image * pixel**2
-        parts.append(noise.added(image, generator) if noise and generator else image)
-    return torch.cat(parts)
+    rng = np.random.default_rng(seed)
+    lenses = round(n * lens_fraction)
+    shares = np.array(list(negatives.SHARES.values()))
+    others = rng.choice(list(negatives.SHARES), size=n - lenses, p=shares / shares.sum())
+    kind = rng.permutation(np.concatenate([np.full(lenses, "lens"), others]))
+    base = pop.draw_lenses(max(lenses, min(n, 2000)), rng, chosen, snr=snr)
+    rows = np.empty(n, int)
+    rows[kind == "lens"] = np.arange(lenses)
+    rows[kind != "lens"] = rng.integers(0, base["theta_e"].size, n - lenses)
+    c = {name: column[rows].astype(float) for name, column in base.items()}
+    c |= negatives.companions(n)
+    c |= _galaxy(c, chosen, rng)
+    c["magnification"] = pop.magnification(c["theta_e"], np.hypot(c["source_x"], c["source_y"]), c["source_r_e"])
+    negatives.structure(c, np.arange(n), rng)
+    c["layer"][kind == "lens"] = layers.LENSED
+    negatives.draw(kind, c, chosen, rng)
+    for name in TRUTH:
+        c[name] = np.where(kind == "lens", c.get(name, np.nan), np.nan)
+    t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
+    t["neighbours"] = _neighbours(c, kind, chosen, size, rng)
+    t.meta.update(
+        simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
+        pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
+    )  # fmt: skip
+    return t
 
 
-@functools.cache
-def _compiled() -> Callable[[_Scene, Tensor, Tensor], Tensor]:
-    return torch.compile(_Scene.brightness, dynamic=False)
+def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
+    """The galaxy in the middle: its magnitudes and, for the painter, an early type's shape."""
+    n = c["z_lens"].size
+    light = {name: c[name] for name in ("lens_r_e", *(f"lens_mag_{b}" for b in survey.bands))}
+    found = {name: np.zeros(n) for name in COLUMNS} | light
+    disc = np.where(rng.random(n) < 0.3, rng.uniform(0.05, 0.4, n), 0.0)  # some are lenticular
+    found |= {"bulge_fraction": 1 - disc, **{f"bulge_fraction_{b}": 1 - disc for b in survey.bands}}
+    found["bulge_n"] = np.clip(rng.normal(4.0, 0.8, n), 2.0, 6.4)
+    found["bulge_q"], found["angle"] = c["lens_q"], c["lens_phi"]
+    found["bulge_radius"] = light["lens_r_e"] / np.sqrt(c["lens_q"])
+    found["disc_radius"], found["disc_q"] = 1.6 * found["bulge_radius"], np.clip(c["lens_q"] - 0.1, 0.15, 1.0)
+    found["arm_phase"], found["pitch"] = rng.uniform(0, 360, n), np.full(n, 20.0)
+    found["seeing"] = np.exp(rng.normal(0, survey.scatter, n))
+    found["x"], found["y"] = rng.uniform(-0.5, 0.5, (2, n)) * survey.pixel
+    return found
 
 
-def _finer(scene: _Scene, x: Tensor, y: Tensor, image: Tensor, pixel: float, supersample: int) -> Tensor:
-    """The bright pixels of each image, and those beside them, as means over a grid within them."""
-    spread = F.max_pool2d(image.detach(), 3, stride=1, padding=1)  # a peak may lie between the middles of pixels
-    bright = spread > _BRIGHT * spread.amax((1, 2), keepdim=True)
-    row, down, along = torch.nonzero(bright).T
-    inner = ((torch.arange(supersample, device=x.device) + 0.5) / supersample - 0.5).to(x) * pixel
-    px, py = x[0, down, along][:, None, None] + inner, y[0, down, along][:, None, None] + inner[:, None]
-    return image.index_put((row, down, along), scene[row].brightness(px, py).mean((1, 2)))
+def _neighbours(
+    c: Mapping[str, Array], kind: NDArray[np.str_], survey: Survey, size: int, rng: np.random.Generator
+) -> Array:
+    """What else is on each image: field galaxies, as many as the counts say, and satellites of the deflector.
 
-
-class _Blur:
-    """Convolution with a PSF of images that have a margin; ``flux`` is what becomes of a one."""
-
-    def __init__(self, psf: Tensor, size: int, margin: int | None, *, flux: float) -> None:
-        if psf.dim() != 2 or not all(side % 2 for side in psf.shape) or not float(psf.sum()) > 0:
-            raise DeepfieldError(
-                f"a PSF is an image with a pixel in its middle and a positive sum, not of shape "
-                f"{tuple(psf.shape)} and sum {float(psf.sum()):g}"
-            )
-        reach = max(psf.shape) // 2
-        self.size, self.margin = size, reach if margin is None else margin
-        # What wraps around the edges must not come into the image.
-        wide = size + 2 * self.margin
-        side = self.side = next_fast_len(wide + max(reach - self.margin, 0), real=True)
-        if max(psf.shape) > side:
-            side = self.side = next_fast_len(max(psf.shape), real=True)
-        kernel = psf.new_zeros(side, side)
-        kernel[: psf.shape[0], : psf.shape[1]] = psf * (flux / psf.sum())
-        kernel = kernel.roll((-(psf.shape[0] // 2), -(psf.shape[1] // 2)), (0, 1))
-        self.transfer = torch.fft.rfft2(kernel)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """(n, S + 2 margin, S + 2 margin) to (n, S, S)."""
-        side = (self.side, self.side)
-        inside = slice(self.margin, self.margin + self.size)
-        columns = torch.fft.ifft(torch.fft.rfft2(image, s=side) * self.transfer, dim=1)
-        return torch.fft.irfft(columns[:, inside], n=self.side, dim=2)[..., inside]  # of the rows that are kept
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise of the sky and of the light's own photons, in the Gaussian limit.
-
-    Parameters
-    ----------
-    sky : float
-        Standard deviation of the background in a pixel, in units of flux; read noise counts with it.
-    gain : float
-        Photons per unit of flux; infinite for none of their noise.
-    seed : int
-        The same seed, shape, device and version give the same noise.
-
-    Examples
-    --------
-    >>> noisy = Noise(sky=0.1, seed=0)(torch.zeros(2, 50, 50))
-    >>> abs(float(noisy.std()) - 0.1) < 0.005
-    True
+    Satellites have its colour and gather around it: 0.6 on average, three in groups (approximate).
     """
+    behind, n, side = pop.sources(survey), kind.size, size * survey.pixel
+    field = np.minimum(rng.poisson(behind.density * side**2, n), _FIELD)
+    alone = np.isin(kind, ("star", "blank"))
+    satellites = np.where(alone, 0, np.minimum(rng.poisson(np.where(c["group"] > 1, 3.0, 0.6)), _SATELLITES))
+    drawn, total = behind.draw(n * _FIELD, rng), n * (_FIELD + _SATELLITES)
+    flux = np.zeros((n, _FIELD + _SATELLITES, len(survey.bands)))
+    radius = np.zeros(flux.shape[:2])
+    radius[:, :_FIELD] = np.clip(drawn["source_r_e"].reshape(n, _FIELD), 0.05, LARGEST)
+    x, y = rng.uniform(-side / 2, side / 2, (2, *radius.shape))
+    fainter = 1 + 4 * np.sqrt(rng.random((n, _SATELLITES)))
+    radius[:, _FIELD:] = np.clip(c["lens_r_e"][:, None] * 10 ** (-0.25 * fainter), 0.1, LARGEST)
+    distance, where = rng.uniform(1.0, 0.6 * side, fainter.shape), rng.uniform(0, 2 * np.pi, fainter.shape)
+    x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
+    seen = drawn[f"source_mag_{survey.best}"].reshape(n, _FIELD)
+    for k, band in enumerate(survey.bands):
+        there = (np.arange(_FIELD) < field[:, None]) & (seen < survey.depth)
+        flux[:, :_FIELD, k] = there * 3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{band}"].reshape(n, _FIELD))
+        there = np.arange(_SATELLITES) < satellites[:, None]
+        flux[:, _FIELD:, k] = there * 3631e9 * 10 ** (-0.4 * (c[f"lens_mag_{band}"][:, None] + fainter))
+    q, phi = rng.uniform(0.25, 1.0, total), rng.uniform(0, 180, total)
+    shape = np.stack([x, y, radius, q.reshape(radius.shape), phi.reshape(radius.shape)], -1)
+    return np.concatenate([shape, flux], -1)
 
-    sky: float
-    gain: float = math.inf
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.sky) and self.sky >= 0 and self.gain > 0):
-            raise DeepfieldError(
-                f"sky is finite and not negative and gain positive, got sky {self.sky} and gain {self.gain}"
-            )
+def paint(
+    table: Table, survey: str | Survey, *, size: int = 0, seed: int = 0, noise: bool = True, device: str = "cpu"
+) -> Iterator[Tensor]:
+    """Images of the rows of a table, (n, B, S, S) in nJy per pixel, some at a time and in order.
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """Images (n, S, S) with noise."""
-        generator = self.generator(image.device)
-        return torch.cat([self.added(part, generator) for part in image.split(_CHUNK)])
+    For more images than the memory holds. What is measured on the noiseless images, ``magnification`` and
+    ``source_snr``, is written into the table. The noise depends on the seed and the row, not on what else is
+    painted in the same call, as long as the table is the same.
+    """
+    chosen = survey_named(survey)
+    keep_memory()
+    painter = Scene(chosen, size or chosen.size, torch.device(device))
+    generator = torch.Generator(device).manual_seed(seed)
+    names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
+    columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
+    for start in range(0, len(table), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        with torch.no_grad():
+            image, measured = painter({name: c[rows].to(device) for name, c in columns.items()})
+            for name, value in measured.items():
+                table[name][rows] = value.cpu().numpy()
+            image = painter.painter.observe(image, generator) if noise else image
+            yield spoil(image, columns["defect_u"][rows], columns["defect_v"][rows])
 
-    def generator(self, device: torch.device) -> torch.Generator:
-        """What draws this noise from its beginning."""
-        return torch.Generator(device).manual_seed(self.seed)
 
-    def added(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Some images with noise, the next of a sequence."""
-        draw = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
-        variance = image.detach().clamp_min(0).mul_(1 / self.gain).add_(self.sky**2)
-        return torch.addcmul(image, draw, variance.sqrt_())
+def write(
+    out: Path, n: int, *, survey: str | Survey = "lsst", size: int = 0, seed: int = 0, **options: Any
+) -> int:
+    """Simulate into an HDF5 file that :func:`deepfield.data.images.read.read` reads; see :func:`simulate`.
+
+    ``images`` (N, B, S, S) and the columns of the table are data sets, bands, pixel scale and PSF attributes.
+    Images go to the file as they are painted, so that any number fits into memory.
+
+    Returns
+    -------
+    int
+        The number of lenses.
+    """
+    import h5py
+
+    if out.suffix.lower() not in (".hdf5", ".h5"):
+        raise DeepfieldError(f"cannot write '{out}': end it in .hdf5")
+    chosen = survey_named(survey)
+    painting = {k: options.pop(k) for k in ("noise", "device") if k in options}
+    table = draw(n, survey=chosen, seed=seed, size=size, **options)
+    with atomic(out) as temporary, h5py.File(temporary, "w") as file:
+        side = size or chosen.size
+        images = file.create_dataset("images", (n, len(chosen.bands), side, side), dtype="f4")
+        start = 0
+        for part in paint(table, chosen, size=size, seed=seed, **painting):
+            images[start : start + len(part)] = part.cpu().numpy()
+            start += len(part)
+        for name in table.colnames:
+            values = np.asarray(table[name])
+            if values.ndim == 1:
+                file.create_dataset(name, data=values.astype(bytes) if values.dtype.kind == "U" else values)
+        file.attrs.update(bands=list(chosen.bands), pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm, seed=seed)
+    return int(np.sum(table["is_lens"]))

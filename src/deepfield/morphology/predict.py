@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepfield.core.store import META, find
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import Counts, check, checked_target, codes, identifiers, open_images, serve
+from deepfield.data.images.serve import (
+    Counts,
+    check,
+    checked_target,
+    codes,
+    identifiers,
+    identity,
+    open_images,
+    serve,
+    serve_file,
+)
 from deepfield.morphology.model import MorphologyModel
 from deepfield.morphology.prediction import MorphologyPrediction
 
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("deepfield")
-_ROWS = 512  # images that are decoded and served at a time
 
 
 def predict(model: MorphologyModel, images: Images, *, device: str = "auto") -> MorphologyPrediction:
@@ -91,7 +97,6 @@ def predict_file(
         If ``out`` is no Parquet file, or the model or the images are missing or do not fit.
     """
     from deepfield.core.prediction_files import KEY, describe
-    from deepfield.scale.stream import stream_parquet
 
     target = checked_target(out, images)
     served = MorphologyModel.load(model).on(device)
@@ -99,28 +104,13 @@ def predict_file(
     check(served, stamps)
     nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side))
     metadata = {KEY: describe(answer(served, nothing, np.array([""])))}
-    identity = hashlib.sha256((find(model) / META).read_bytes()).hexdigest()
-    counts = Counts()
-
-    def batches(start: int) -> Iterator[Images]:
-        for first in range(start, len(stamps), _ROWS):
-            yield stamps[first : first + _ROWS]
-
-    stream_parquet(
-        batches,
-        lambda part: _arrow(served, part).replace_schema_metadata(metadata),
+    return serve_file(
+        stamps,
         target,
-        job={"source": str(images), "digest": stamps.table.digest(), "model": identity, "options": str(options)},
-        total=len(stamps),
-        workers=1,  # the net itself and the decoding share the cores
+        lambda part: _arrow(served, part).replace_schema_metadata(metadata),
+        job={"source": str(images), "model": identity(model), "options": str(options)},
         progress=progress,
     )
-    stamps.close()
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(target).iter_batches(columns=["reason"]):
-        counts.add(np.array(batch.column(0).to_pylist(), dtype=np.str_))
-    return counts
 
 
 def _arrow(model: MorphologyModel, part: Images) -> pa.Table:

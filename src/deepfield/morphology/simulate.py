@@ -1,15 +1,13 @@
 """Images of galaxies with known structure, and votes drawn from a known posterior.
 
 A galaxy is a Sersic bulge, an exponential disc, a bar and logarithmic spiral arms in the disc's plane, inclined to
-the sky; a merger has a second galaxy. Everything smooth is written down in Fourier space, where the point-spread
-function and the pixel are factors, so that nothing is sampled too coarsely; only arms are painted in real space.
+the sky; a merger has a second galaxy. They are painted by :class:`deepfield.physics.stamps.Painter`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,54 +18,21 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
 from deepfield.morphology.opinions import draw_votes, opinions
 from deepfield.morphology.trees import Tree, tree
-from deepfield.physics import galaxies as ga
 from deepfield.physics import photometry as ph
+from deepfield.physics import stamps
 
 Array = NDArray[np.float64]
 KINDS = ("elliptical", "spiral", "edge-on", "lenticular", "merger")
 _SHARES = (0.3, 0.35, 0.15, 0.1, 0.1)
-_ARM_COLOUR = {"u": 1.25, "g": 1.15, "r": 1.0, "i": 0.9, "z": 0.8, "y": 0.8}
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a telescope makes of a galaxy.
+class Survey(stamps.Survey):
+    """A telescope, and the AB magnitudes in r (``bright`` to ``faint``) between which galaxies are drawn."""
 
-    Parameters
-    ----------
-    bands : tuple of str
-    pixel : float
-        Arcsec.
-    fwhm : tuple of float
-        Of the point-spread function in each band, arcsec.
-    beta : float
-        Of its Moffat profile; 0 for a Gaussian.
-    noise : NoiseModel
-        Point-source depths, from which the noise of a pixel follows.
-    faint, bright : float
-        AB magnitudes in r between which galaxies are drawn.
-    """
-
-    bands: tuple[str, ...]
-    pixel: float
-    fwhm: tuple[float, ...]
-    beta: float
-    noise: ph.NoiseModel
     bright: float
     faint: float
-
-    def pixel_noise(self) -> tuple[Array, Array]:
-        """Variance of a pixel's sky (nJy^2) and variance per nJy of source in it (nJy), each (B,).
-
-        A point source is measured in n_eff = 4 pi sigma^2 pixels of sky (e.g. Ivezic et al. 2019, eq. 7).
-        """
-        model = replace(self.noise, systematic=0.0)
-        bright = 1e9
-        sky = np.array([float(model.flux_error(b, 0.0)) ** 2 for b in self.bands])
-        both = np.array([float(model.flux_error(b, bright)) ** 2 for b in self.bands])
-        sigma = np.array(self.fwhm) / self.pixel / math.sqrt(8 * math.log(2))
-        return sky / (4 * np.pi * sigma**2), (both - sky) / bright
 
 
 def surveys() -> dict[str, Survey]:
@@ -228,7 +193,7 @@ def draw(n: int, rng: np.random.Generator, survey: Survey, *, size: int = 64) ->
     t["companion_y"] = np.where(merger, distance * np.sin(where), 0.0)
     t["disturbance"] = np.where(merger, u(0.3, 1.0, n), u(0, 0.15, n))
     t["x"], t["y"] = u(-0.5, 0.5, n), u(-0.5, 0.5, n)
-    t["seeing"] = np.exp(rng.normal(0, 0.1, n))
+    t["seeing"] = np.exp(rng.normal(0, survey.scatter, n))
     t.meta.update(bands=survey.bands, pixel_scale=survey.pixel, psf_fwhm=survey.fwhm)
     return t
 
@@ -242,7 +207,7 @@ def paint(
     in the same call, as long as the table is the same.
     """
     chosen = _survey(survey)
-    painter = _Painter(chosen, size, torch.device(device))
+    painter = stamps.Painter(chosen, size, torch.device(device))
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
@@ -250,125 +215,3 @@ def paint(
         part = {name: c[start : start + _CHUNK].to(device) for name, c in columns.items()}
         image = painter(part)
         yield painter.observe(image, generator) if noise else image
-
-
-class _Painter:
-    """The grid of a stamp with a margin, and what all images share on it."""
-
-    def __init__(self, survey: Survey, size: int, device: torch.device) -> None:
-        self.survey, self.size, self.margin = survey, size, size // 8
-        p = self.side = size + 2 * self.margin
-        self.ky = torch.fft.fftfreq(p, device=device)[:, None]
-        self.kx = torch.fft.rfftfreq(p, device=device)[None]
-        self.k = torch.sqrt(self.kx**2 + self.ky**2)
-        self.pixel_response = ga.pixel_transfer(self.kx, self.ky)
-        # Coordinates about pixel (0, 0) of the periodic stamp; y points up, rows down.
-        self.px = torch.fft.fftfreq(p, 1 / p, device=device)[None]
-        self.py = -torch.fft.fftfreq(p, 1 / p, device=device)[:, None]
-        self.arm_colour = [_ARM_COLOUR[b] for b in survey.bands]
-        sky, source = survey.pixel_noise()
-        self.sky = torch.tensor(sky, device=device, dtype=torch.float32)[:, None, None]
-        self.source = torch.tensor(source, device=device, dtype=torch.float32)[:, None, None]
-
-    def __call__(self, g: dict[str, Tensor]) -> Tensor:
-        """Noiseless images (n, B, S, S) of the galaxies with these parameters (n,)."""
-        bulge, disc = self._main_galaxy(g)
-        share = 1 - g["companion"]
-        flux = torch.stack([3631e9 * 10 ** (-0.4 * g[f"mag_{b}"]) for b in self.survey.bands], 1)
-        inner, outer = share * g["bulge_fraction"], share * (1 - g["bulge_fraction"])
-        smooth = _scaled(bulge, inner) + _scaled(disc, outer)
-        painted = torch.complex(smooth, torch.zeros_like(smooth))
-        rows = torch.nonzero(g["companion"] > 0)[:, 0]
-        if len(rows):
-            painted[rows] += self._companion({name: c[rows] for name, c in g.items()})
-        centre = self.side / 2 - 0.5
-        phase = self._phase(centre + g["x"], centre - g["y"]) * self.pixel_response
-        painted = painted * phase
-        armed = torch.nonzero(g["arms"] > 0)[:, 0]
-        if len(armed):
-            pattern = _scaled(self._arms({name: c[armed] for name, c in g.items()}) * phase[armed], outer[armed])
-        images = []
-        for b in range(len(self.survey.bands)):
-            band = painted
-            if len(armed):
-                band = painted.clone()
-                band[armed] += self.arm_colour[b] * pattern
-            images.append(torch.fft.irfft2(band * self._psf(b, g["seeing"]), s=(self.side, self.side)))
-        inside = slice(self.margin, self.margin + self.size)
-        return torch.stack(images, 1)[..., inside, inside] * flux[..., None, None]
-
-    def observe(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Add the noise of the sky and of the source's own photons."""
-        variance = self.sky + self.source * image.clamp_min(0)
-        draw = torch.randn(image.shape, generator=generator, device=image.device)
-        return torch.addcmul(image, draw, variance.sqrt_())
-
-    def _phase(self, x: Tensor, y: Tensor) -> Tensor:
-        """Transform of a shift by x columns and y rows, (n, P, P // 2 + 1)."""
-        along = torch.polar(torch.ones_like(self.kx), -2 * math.pi * self.kx * x[:, None])
-        down = torch.polar(torch.ones_like(self.ky.T), -2 * math.pi * self.ky.T * y[:, None])
-        return down[:, :, None] * along[:, None, :]
-
-    def _psf(self, band: int, seeing: Tensor) -> Tensor:
-        fwhm = (self.survey.fwhm[band] / self.survey.pixel * seeing)[:, None, None]
-        if self.survey.beta:
-            return ga.moffat_transfer(self.k, fwhm, self.survey.beta)
-        return ga.gaussian_transfer(self.k, fwhm)
-
-    def _axes(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates along the major and minor axis, for an angle in degrees (n,)."""
-        turn = torch.deg2rad(angle)[:, None, None]
-        c, s = torch.cos(turn), torch.sin(turn)
-        return c * x + s * y, c * y - s * x
-
-    def _main_galaxy(self, g: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Transforms of the bulge and of the disc with its bar (n, P, P // 2 + 1)."""
-        major, minor = self._axes(self.kx, -self.ky, g["angle"])  # ky runs down
-        radius = g["disc_radius"] / self.survey.pixel
-        disc_minor = minor * g["disc_q"][:, None, None]
-        k_disc = torch.hypot(major, disc_minor)
-        disc = ga.exponential_transfer(k_disc, (radius / ga.EXPONENTIAL)[:, None, None])
-        k_bulge = torch.hypot(major, minor * g["bulge_q"][:, None, None])
-        bulge = ga.sersic_transfer(k_bulge, g["bulge_n"], g["bulge_radius"] / self.survey.pixel)
-        rows = torch.nonzero(g["bar_strength"] > 0)[:, 0]
-        if len(rows):
-            along, across = self._axes(major[rows], disc_minor[rows], g["bar_angle"][rows])
-            length = 0.55 * radius[rows][:, None, None]
-            bar = torch.exp(-2 * (math.pi * length) ** 2 * (along**2 + (0.25 * across) ** 2))
-            disc[rows] = torch.lerp(disc[rows], bar, g["bar_strength"][rows][:, None, None])
-        return bulge, disc
-
-    def _arms(self, g: dict[str, Tensor]) -> Tensor:
-        """Transform of what spiral arms add to the disc: nothing on average along any ring in its plane.
-
-        Arms lie where m (theta - phase) = m winding ln(r / r_e) / tan(pitch); across them the light follows a
-        von Mises law, and towards the centre, where they would wind up for ever, they fade.
-        """
-        radius = (g["disc_radius"] / self.survey.pixel)[:, None, None]
-        major, minor = self._axes(self.px, self.py, g["angle"])
-        minor = minor / g["disc_q"][:, None, None]
-        r2 = (major**2 + minor**2).clamp_min_(1e-4) / radius**2
-        m = g["arms"][:, None, None]
-        turn = (g["winding"] / torch.tan(torch.deg2rad(g["pitch"])))[:, None, None]
-        angle = (
-            torch.atan2(minor, major) - torch.deg2rad(g["arm_phase"])[:, None, None] - turn * 0.5 * torch.log(r2)
-        )
-        sharp = torch.tensor(1.5, device=r2.device)
-        wave = torch.exp(sharp * (torch.cos(m * angle) - 1)) / torch.special.i0e(sharp) - 1
-        fade = r2 * r2 / (r2 * r2 + 0.03)
-        h = radius / ga.EXPONENTIAL
-        disc = torch.exp(-ga.EXPONENTIAL * r2.sqrt()) / (2 * math.pi * h**2 * g["disc_q"][:, None, None])
-        return torch.fft.rfft2(_scaled(disc * fade * wave, g["arm_strength"] * (1 - g["bar_strength"])))
-
-    def _companion(self, g: dict[str, Tensor]) -> Tensor:
-        """Transform of the second galaxy: rounder, smaller, at its place."""
-        major, minor = self._axes(self.kx, -self.ky, g["angle"] + 60)
-        k = torch.hypot(major, 0.7 * minor)
-        radius = 0.45 * g["disc_radius"] / self.survey.pixel
-        light = ga.sersic_transfer(k, 0.5 * (1 + g["bulge_n"]), radius)
-        place = self._phase(g["companion_x"] / self.survey.pixel, -g["companion_y"] / self.survey.pixel)
-        return _scaled(light, g["companion"]) * place
-
-
-def _scaled(planes: Tensor, factor: Tensor) -> Tensor:
-    return planes * factor[:, None, None]

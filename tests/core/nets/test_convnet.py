@@ -222,7 +222,7 @@ def test_moments_know_where_things_are_and_how_they_lie():
     torch.manual_seed(0)
     blind, sees = (ConvNet(1, 2, group="none", width=16, moments=m).eval() for m in (0, 2))
     assert sees.n_features == 6 * (sees.n_features // 6)
-    spread = [float(net.embed(x).std(0).mean() / net.embed(x).abs().mean()) for net in (blind, sees)]
+    spread = [float((net.embed(x).std(0).mean() / net.embed(x).abs().mean()).detach()) for net in (blind, sees)]
     assert spread[1] > 3 * spread[0]
     torch.testing.assert_close(sees.ordinary()(x), sees(x), rtol=1e-4, atol=1e-5)
     with pytest.raises(DeepfieldError, match="moments depend on how an image is turned"):

@@ -6,10 +6,10 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -18,12 +18,17 @@ from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.model import Model
+from deepfield.core.store import META, find
 from deepfield.core.table import Table
 from deepfield.core.vision import parts
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import ID_NAMES, read
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 log = logging.getLogger("deepfield")
+_ROWS = 512  # images that are decoded and served at a time
 
 ABSURD = "the net gives no number: pixels are absurd"
 CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
@@ -145,6 +150,56 @@ def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
     if named and target.exists() and os.path.samefile(target, images):
         raise DeepfieldError(f"'{out}' holds the images themselves: give another --out")
     return target
+
+
+def serve_file(
+    images: Images,
+    target: Path,
+    answer: Callable[[Images], pa.Table],
+    *,
+    job: dict[str, Any],
+    progress: bool = True,
+) -> Counts:
+    """Answers for all images to Parquet, in order; a killed run goes on where it stopped.
+
+    Parameters
+    ----------
+    images : Images
+        Closed at the end.
+    target : Path
+        From :func:`checked_target`.
+    answer : callable
+        The rows of the file for some of the images, with a column ``reason``, empty where there is an answer.
+    job : dict
+        What tells this run from others; the images' catalogue is added.
+    """
+    import pyarrow.parquet as pq
+
+    from deepfield.scale.stream import stream_parquet
+
+    def batches(start: int) -> Iterator[Images]:
+        for first in range(start, len(images), _ROWS):
+            yield images[first : first + _ROWS]
+
+    stream_parquet(
+        batches,
+        answer,
+        target,
+        job={**job, "digest": images.table.digest()},
+        total=len(images),
+        workers=1,  # the net itself and the decoding share the cores
+        progress=progress,
+    )
+    images.close()
+    counts = Counts()
+    for batch in pq.ParquetFile(target).iter_batches(columns=["reason"]):
+        counts.add(np.array(batch.column(0).to_pylist(), dtype=np.str_))
+    return counts
+
+
+def identity(model: str | os.PathLike[str]) -> str:
+    """The sha256 of a saved model, by its folder or name."""
+    return hashlib.sha256((find(model) / META).read_bytes()).hexdigest()
 
 
 def digest(images: Images) -> str:

@@ -1,0 +1,152 @@
+"""What a measurer says: samples of the posterior of each lens, and quantiles that cover."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from deepfield.core.calibrators import PITMap
+from deepfield.core.errors import DeepfieldError
+from deepfield.lensing.model import LensingModel
+from deepfield.lensing.parameters import ANGLES, NAMES, UNITS, centred, decode, encode
+from deepfield.physics.lensing import einstein_mass
+
+Array = NDArray[np.float64]
+LEVELS = {"lo95": 0.02275, "lo68": 0.15866, "median": 0.5, "hi68": 0.84134, "hi95": 0.97725}
+"""Suffixes of columns, and the quantiles that they hold."""
+SAMPLES = 256
+_AT_ONCE = 128  # images whose samples are drawn together
+
+
+class Measurement:
+    """Posteriors of lenses: samples of their parameters, and quantiles that cover.
+
+    Parameters
+    ----------
+    model : LensingModel
+        Trained to measure.
+    features : Tensor (N, F)
+        From :meth:`LensingModel.features`; rows of NaN have no answer.
+    reasons : (N,) array of str
+    samples : int
+        For each lens.
+    seed : int
+        Of the samples.
+    """
+
+    def __init__(
+        self,
+        model: LensingModel,
+        features: Tensor,
+        reasons: NDArray[np.str_],
+        *,
+        samples: int = SAMPLES,
+        seed: int = 0,
+    ) -> None:
+        if samples < 2:
+            raise DeepfieldError(f"a posterior needs two samples at least, got {samples}")
+        self.model, self.features, self.reasons = model, features, reasons
+        self.count, self.seed = samples, seed
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @functools.cached_property
+    def coordinates(self) -> Tensor:
+        """Samples (S, N, 7) in the coordinates of :data:`deepfield.lensing.parameters.NAMES`."""
+        broken = torch.isnan(self.features).any(1)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            parts = self.features.nan_to_num(0.0).split(_AT_ONCE)
+            found = [self.model.model.head(part).sample(torch.Size((self.count,))) for part in parts]
+        empty = torch.zeros(self.count, 0, len(NAMES))
+        drawn = torch.cat(found, 1) if len(self) else empty
+        drawn[:, broken] = torch.nan
+        return drawn
+
+    @functools.cached_property
+    def samples(self) -> dict[str, Array]:
+        """Samples (S, N) of each parameter; angles lie around the mean of each lens, beyond 0 and 180 if need be.
+
+        As the flow draws them: the calibration is of quantiles.
+        """
+        found = decode(self.coordinates)
+        return found | {name: centred(found[name]) for name in ANGLES}
+
+    @functools.cached_property
+    def _sorted(self) -> dict[str, Array]:
+        return {name: np.sort(values, 0) for name, values in self.samples.items()}
+
+    def _map(self, name: str) -> PITMap:
+        return self.model.pit_maps.get(name) or PITMap.identity()
+
+    def quantile(self, name: str, level: ArrayLike) -> Array:
+        """Calibrated quantiles (..., N) of a parameter.
+
+        Raises
+        ------
+        DeepfieldError
+            If there is no such parameter.
+        """
+        if name not in UNITS:
+            raise DeepfieldError(f"a lens has no '{name}'; its parameters are {', '.join(UNITS)}")
+        levels = self._map(name).inverse(level)
+        place = np.clip(levels * self.count - 0.5, 0, self.count - 1)
+        low = np.floor(place).astype(int)
+        high, share = np.minimum(low + 1, self.count - 1), (place - low)[..., None]
+        return (1 - share) * self._sorted[name][low] + share * self._sorted[name][high]
+
+    def interval(self, name: str, level: float) -> tuple[Array, Array]:
+        """Central interval (N,), (N,) of a parameter."""
+        low, high = self.quantile(name, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+        return low, high
+
+    def pit(self, truth: Any) -> dict[str, Array]:
+        """Calibrated probability integral transform (N,) of each parameter.
+
+        Parameters
+        ----------
+        truth : Table or Tensor (N, 7)
+            With the columns of ``UNITS``, or coordinates.
+        """
+        y = truth if isinstance(truth, Tensor) else encode(truth)
+        if y.shape != (len(self), len(NAMES)):
+            raise DeepfieldError(f"{len(self)} measurements need as many truths, not {tuple(y.shape)}")
+        right, found = decode(y), {}
+        for name, values in self._sorted.items():
+            value = right[name]
+            if name in ANGLES:
+                middle = np.median(values, 0)
+                value = middle + (value - middle + 90) % 180 - 90
+            below = ((values < value).sum(0) + 0.5) / (self.count + 1)
+            found[name] = self._map(name).forward(np.where(np.isnan(values[0] + value), np.nan, below))
+        return found
+
+    def einstein_mass(
+        self, z_lens: ArrayLike, z_source: ArrayLike, level: ArrayLike = 0.5, cosmo: Any = None
+    ) -> Array:
+        """Quantiles (..., N) of the mass within the Einstein radius, in solar masses, at given redshifts (N,).
+
+        Raises
+        ------
+        DeepfieldError
+            If a source is not behind its lens.
+        """
+        return einstein_mass(self.quantile("theta_e", level), z_lens, z_source, cosmo)
+
+    def columns(self) -> dict[str, Array]:
+        """Columns of a results file, such as ``theta_e_lo68`` and ``theta_e_median``.
+
+        Arcsec and degrees; NaN for broken images.
+        """
+        levels = list(LEVELS.values())
+        return {
+            f"{name}_{suffix}": values
+            for name in UNITS
+            for suffix, values in zip(LEVELS, self.quantile(name, levels))
+        }

@@ -1,0 +1,205 @@
+"""Lensed sources painted onto images of real galaxies, so that a survey's own galaxies are the training set.
+
+Neighbours, blends, spirals that fool, the survey's own PSF wings and sky: all that a simulator lacks is in the
+cutouts already; only what is bent is painted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.table import Table
+from deepfield.lensing import layers, negatives
+from deepfield.lensing import population as pop
+from deepfield.lensing._scene import Scene
+from deepfield.lensing._values import keep_memory
+from deepfield.lensing.simulate import TRUTH, Simulated
+from deepfield.lensing.surveys import Survey
+from deepfield.lensing.surveys import survey as survey_named
+
+Array = NDArray[np.float64]
+_CHUNK = 32
+_ALIKE = 5  # deflectors among which one is chosen for a galaxy
+_MAG, _Z = 0.3, 0.05  # what counts as alike
+
+
+def paint_onto(
+    cutouts: Any,
+    *,
+    survey: str | Survey = "lsst",
+    zero_point: float | Sequence[float] = 31.4,
+    pixel: float = 0.0,
+    psf_fwhm: Sequence[float] = (),
+    magnitude: Any = None,
+    redshift: Any = None,
+    lens_fraction: float = 1.0,
+    snr: float = 20.0,
+    seed: int = 0,
+) -> Simulated:
+    """Give the galaxies in the middle of cutouts a lensed source behind them.
+
+    Parameters
+    ----------
+    cutouts : Tensor or array (N, B, S, S)
+        In any unit of flux; rows from the top down. They stay as they are.
+    survey : str or Survey
+        Whose bands, PSF and depth the cutouts have; the depth says which sources can be seen.
+    zero_point : float or one for each band
+        AB magnitude of a flux of one; 31.4 for nJy.
+    pixel, psf_fwhm
+        Arcsec, where they are not the survey's own.
+    magnitude, redshift : array (N,), optional
+        Of the galaxies, in the survey's best band. The deflector is then drawn among those of the population that
+        are alike in both. Without a magnitude that within two FWHM is taken.
+    lens_fraction : float
+        Share of the cutouts that become lenses; the others stay as they are.
+    snr : float
+        Least expected signal-to-noise ratio of the arcs.
+    seed : int
+
+    Returns
+    -------
+    Simulated
+        Images in the unit given, and a table with the columns of a lens in
+        :func:`deepfield.lensing.simulate.draw`; ``kind`` is ``lens`` or ``cutout``. ``phi`` follows the light's
+        major axis within 10 degrees, and ``x``, ``y`` its middle.
+
+    Raises
+    ------
+    DeepfieldError
+        If the cutouts do not fit the survey, or magnitudes and redshifts the cutouts.
+
+    Notes
+    -----
+    Photons of the arcs make noise of their own; the sky's is in the cutouts.
+
+    Examples
+    --------
+    >>> from deepfield.lensing.simulate import simulate
+    >>> real = simulate(4, size=32, lens_fraction=0.0).images
+    >>> made = paint_onto(real, seed=1)
+    >>> made.images.shape == real.shape, made.table["kind"].tolist()
+    (True, ['lens', 'lens', 'lens', 'lens'])
+    """
+    given = torch.as_tensor(cutouts)
+    chosen = survey_named(survey)
+    if pixel or len(psf_fwhm):
+        chosen = replace(chosen, pixel=pixel or chosen.pixel, fwhm=tuple(psf_fwhm) or chosen.fwhm)
+    n, size = _checked(given, chosen)
+    chosen = replace(chosen, size=size)
+    unit = np.broadcast_to(3631e9 * 10 ** (-0.4 * np.asarray(zero_point, float)), len(chosen.bands))  # nJy
+    found = _measured(given.double() * torch.tensor(unit.copy())[:, None, None], chosen)
+    rng = np.random.default_rng(seed)
+    lens = rng.permutation(n) < round(lens_fraction * n)
+    c = _alike(found, magnitude, redshift, n, chosen, snr, rng)
+    c["layer"] = np.where(lens, layers.LENSED, 0.0)
+    c |= {"x": found["x"], "y": found["y"], "phi": (found["phi"] + rng.normal(0, 10, n)) % 180}
+    c |= {"magnification": np.full(n, np.nan), "source_snr": np.full(n, np.nan)}
+    images, measured = _painted(given, c, found["noise"], unit, chosen, seed)
+    for name in TRUTH:
+        c[name] = np.where(lens, measured.get(name, c[name]), np.nan)
+    for name in [name for name in c if name.startswith(("lens_", "layer"))]:
+        del c[name]  # those of the galaxy that this one is like, not its own
+    kind = np.where(lens, "lens", "cutout")
+    table = Table({"id": np.arange(n), "is_lens": lens.astype(np.int64), "kind": kind, **c})
+    table.meta.update(
+        simulated="sources painted onto cutouts", seed=seed, bands=chosen.bands, pixel_scale=chosen.pixel,
+        psf_fwhm=chosen.fwhm,
+    )  # fmt: skip
+    return Simulated(images, table, chosen)
+
+
+def _checked(given: Tensor, survey: Survey) -> tuple[int, int]:
+    bands = len(survey.bands)
+    if given.dim() != 4 or given.shape[1] != bands or given.shape[2] != given.shape[3] or given.shape[3] < 32:
+        raise DeepfieldError(
+            f"cutouts are (N, {bands}, S, S) with S at least 32 for the bands {', '.join(survey.bands)}, got "
+            f"{tuple(given.shape)}"
+        )
+    if len(survey.fwhm) != bands:
+        raise DeepfieldError(f"psf_fwhm is one number for each of {bands} bands, got {len(survey.fwhm)}")
+    return len(given), given.shape[-1]
+
+
+def _measured(image: Tensor, survey: Survey) -> dict[str, Any]:
+    """Of the galaxies in the middle: magnitude, place and angle; and the sky's noise in each band, nJy."""
+    best, size = survey.bands.index(survey.best), image.shape[-1]
+    rim = max(size // 10, 2)
+    edge = torch.ones(size, size, dtype=torch.bool)
+    edge[rim:-rim, rim:-rim] = False
+    sky = torch.nan_to_num(image)[..., edge]
+    level = sky.median(-1, keepdim=True)[0]
+    noise = 1.4826 * (sky - level).abs().median(-1)[0]
+    line = (torch.arange(size, dtype=torch.float64) - 0.5 * (size - 1)) * survey.pixel
+    x, y = line.expand(size, size), -line[:, None].expand(size, size)
+    within = torch.hypot(x, y) < 2 * survey.sharpest
+    light = torch.nan_to_num(image[:, best]).clamp_min(0) * within
+    total = light.sum((1, 2)).clamp_min(1e-30)
+    cx, cy = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total
+    dx, dy = x - cx[:, None, None], y - cy[:, None, None]
+    xx, yy, xy = ((light * part).sum((1, 2)) for part in (dx * dx, dy * dy, dx * dy))
+    return {
+        "mag": 31.4 - 2.5 * np.log10(total.numpy()), "x": cx.numpy(), "y": cy.numpy(), "noise": noise,
+        "phi": np.degrees(0.5 * torch.atan2(2 * xy, xx - yy).numpy()) % 180,
+    }  # fmt: skip
+
+
+def _alike(
+    found: dict[str, Any],
+    magnitude: Any,
+    redshift: Any,
+    n: int,
+    survey: Survey,
+    snr: float,
+    rng: np.random.Generator,
+) -> dict[str, Array]:
+    """For each galaxy a lens of the population whose deflector is like it."""
+    population = pop.draw_lenses(max(3 * n, 3000), rng, survey, snr=snr)
+    wanted = [np.asarray(found["mag"] if magnitude is None else magnitude, float) / _MAG]
+    have = [population[f"lens_mag_{survey.best}"] / _MAG]
+    if redshift is not None:
+        wanted.append(np.asarray(redshift, float) / _Z)
+        have.append(population["z_lens"] / _Z)
+    if any(w.shape != (n,) or not np.isfinite(w).all() for w in wanted):
+        raise DeepfieldError(f"magnitude and redshift are finite, one for each of {n} cutouts")
+    _, near = cKDTree(np.stack(have, -1)).query(np.stack(wanted, -1), k=_ALIKE)
+    rows = near[np.arange(n), rng.integers(0, _ALIKE, n)]
+    c = {name: column[rows].astype(float) for name, column in population.items()} | negatives.companions(n)
+    negatives.structure(c, np.arange(n), rng)
+    return c
+
+
+def _painted(
+    given: Tensor, c: dict[str, Array], noise: Tensor, unit: Array, survey: Survey, seed: int
+) -> tuple[Tensor, dict[str, Array]]:
+    """The cutouts with their arcs, and what is measured of these."""
+    keep_memory()
+    scene = Scene(survey, given.shape[-1], torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    columns = {name: torch.as_tensor(column, dtype=torch.float32) for name, column in c.items()}
+    images = given.clone().float() if not given.is_floating_point() else given.clone()
+    snr, mu = np.full(len(given), np.nan), np.full(len(given), np.nan)
+    for start in range(0, len(given), _CHUNK):
+        part = {name: column[start : start + _CHUNK] for name, column in columns.items()}
+        with torch.no_grad():
+            rows, arcs, share = scene.arcs(part)
+            seeing, place = torch.ones(len(rows)), rows + start
+            for b in range(len(survey.bands)):
+                seen = scene.painter.seen(torch.fft.rfft2(arcs[b]), b, seeing)
+                photons = scene.painter.source[b] * seen.clamp_min(0)
+                if b == scene.best:
+                    variance = noise[place, b, None, None].float() ** 2 + photons
+                    snr[place] = (seen * seen / variance).sum((1, 2)).sqrt().numpy()
+                draw = torch.randn(seen.shape, generator=generator)
+                images[place, b] += ((seen + draw * photons.sqrt()) / float(unit[b])).to(images.dtype)
+            mu[place] = share.numpy()
+    return images, {"source_snr": snr, "magnification": mu}
