@@ -115,6 +115,8 @@ def test_chirality_is_found_by_the_names_of_the_classes(stamps, tiny):
     new = stamps[:]
     new.table["label"] = np.where(np.asarray(new.table["label"]) == "flat", "spiral_cw", "spiral_acw")
     assert train(new, group="p4", **{**tiny, "epochs": 1}).config.swap == ("spiral_cw", "spiral_acw")
+    assert train(new, **{**tiny, "epochs": 1}).config.group == "d8"
+    assert train(stamps, **{**tiny, "epochs": 1}).config.group == "c8"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ class MorphologyConfig:
         In place of labels, votes over a tree of questions: "gz2", "decals12", "decals5" or "desi".
     group : str
         What the net is blind to by construction: "c8" turns by 45 degrees, "p4" by 90; "d8" and "p4m" the same and
-        mirrors too, so that clockwise and anticlockwise are one; "none" nothing.
+        mirrors too, save for two classes that a mirror exchanges: their probabilities it exchanges, exactly;
+        "none" nothing. By default d8 where there are such classes, else c8.
     pixels : int
         Pixels on a side of what the net sees; images are averaged down to it.
     stretch : str
@@ -81,7 +82,7 @@ class MorphologyConfig:
 
     labels: tuple[str, ...] = ()
     tree: str = ""
-    group: str = "c8"
+    group: str = ""
     pixels: int = 64
     stretch: str = "auto"
     members: int = 1
@@ -115,7 +116,7 @@ class MorphologyConfig:
             raise DeepfieldError(f"give labels ({', '.join(self.labels)}) or a tree ('{self.tree}'), not both")
         if self.tree:
             tree(self.tree)  # tells which trees there are
-        if self.group not in GROUPS:
+        if self.group and self.group not in GROUPS:
             raise DeepfieldError(f"group '{self.group}' is not one of {', '.join(GROUPS)}")
         if self.stretch not in ("auto", *KINDS):
             raise DeepfieldError(f"stretch '{self.stretch}' is not one of auto, {', '.join(KINDS)}")

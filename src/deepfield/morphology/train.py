@@ -112,7 +112,8 @@ def fit(
             config, **{k: getattr(base.config, k) for k in ("group", "pixels", "members", "parameters")}
         )
     truth = targets(images.table, config.labels, tree=tree(config.tree) if config.tree else None)
-    config = replace(config, swap=swapped(truth.labels, config.swap))
+    swap = swapped(truth.labels, config.swap)
+    config = replace(config, swap=swap, group=config.group or ("d8" if swap else "c8"))
     rows = _split(truth, config)
     model = _begin(images, truth, rows["train"], config, base)
     # In a net this small a second thread waits more than it works, and on a busy machine far more.
