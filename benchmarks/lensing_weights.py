@@ -5,8 +5,8 @@
 lens-finder-lsst, lens-finder-euclid      p(lens | image), of simulated images with what fools finders
 lens-measurer-lsst, lens-measurer-euclid  q(theta_E, q, phi, shear, source | image of a lens)
 
-Writes src/deepfield/lensing/weights/<name>/ with the model card. Simulated sets and checkpoints are kept in WORK,
-so that a killed run goes on. Settings were chosen on the validation rows of the training set.
+Writes src/deepfield/lensing/weights/<name>/ with the model card. Sets and checkpoints are kept in WORK, so
+that a killed run goes on. Settings were chosen on the validation rows of the training set.
 """
 
 from __future__ import annotations

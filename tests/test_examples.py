@@ -20,7 +20,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"morphology", "photoz"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"lensing", "morphology", "photoz"}
 
 
 @pytest.mark.parametrize("data", ["registered", "simulated"])
@@ -64,3 +64,13 @@ def _no_network(name: str) -> None:
     from deepfield.core.errors import DataError
 
     raise DataError(f"data set '{name}' is not at hand")
+
+
+def test_lensing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    example = load("lensing")
+    found = example.main(["--quick", "--out", str(tmp_path / "l.png")])
+    said = capsys.readouterr().out
+    assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG") and "solar masses" in said
+    assert 0 < found["auroc"] <= 1 and 0.3 < found["arcs"] <= 1
+    assert 0.3 < found["coverage"] <= 1, "of some fifty lenses"

@@ -121,6 +121,16 @@ def test_galaxy_zoo_2_fractions_plain_and_gzipped(tmp_path):
             READERS["gz2_fractions"]([plain])
 
 
+def test_spacewarps_from_npz(tmp_path):
+    path = tmp_path / "s.npz"
+    np.savez(path, images=np.zeros((3, 5, 5, 3), np.uint8), grade=[0.3, 1.0, 3.0], name=["a"] * 3, zooid=["b"] * 3)
+    table = READERS["spacewarps"]([path])
+    assert table["image"].shape == (3, 5, 5, 3) and list(table["grade"]) == [0.3, 1.0, 3.0]
+    np.savez(path, grade=[0])
+    with pytest.raises(TableError, match="does not hold images, name, zooid and grade"):
+        READERS["spacewarps"]([path])
+
+
 def test_mirabest_from_npz(tmp_path):
     path = tmp_path / "m.npz"
     np.savez(path, images=np.zeros((3, 5, 5), np.uint8), label=[0, 1, 1], code=[100, 200, 201])

@@ -139,6 +139,16 @@ def mirabest(paths: Sequence[Path]) -> Table:
         raise TableError(f"'{paths[0]}' does not hold images, label and code: {error}") from error
 
 
+def spacewarps(paths: Sequence[Path]) -> Table:
+    """Space Warps candidates in one ``.npz``: ``images`` (N, 96, 96, 3), ``grade``, ``name``, ``zooid``."""
+    try:
+        with np.load(paths[0], allow_pickle=False) as file:
+            columns = {name: file[name] for name in ("name", "zooid", "grade")}
+            return Table({**columns, "image": file["images"]})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TableError(f"'{paths[0]}' does not hold images, name, zooid and grade: {error}") from error
+
+
 READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mlz": mlz,
     "annz": annz,
@@ -147,6 +157,7 @@ READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "rail": rail,
     "gz2_fractions": gz2_fractions,
     "mirabest": mirabest,
+    "spacewarps": spacewarps,
 }
 """The readers by the name under which the registry knows them."""
 

@@ -1,5 +1,4 @@
-"""Strong lensing: is it a strong lens, and which? So far its physics: deflectors, images, caustics,
-lens systems.
+"""Strong lensing: is it a strong lens, and which? Physics, simulator, finder and measurer.
 
 Conventions, here and nowhere else: angles are arcsec, x to the right and y up; position angles ``phi`` are radians
 from the x axis anticlockwise to the major axis (tables: degrees); ``q`` is minor over major; the Einstein radius
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from deepfield.lensing.planes import Planes
     from deepfield.lensing.predict import export, find, find_file, measure, measure_file
     from deepfield.lensing.render import Noise, render
+    from deepfield.lensing.run import run
     from deepfield.lensing.score import Score, agreement, score, score_measurement
     from deepfield.lensing.simulate import Simulated, simulate
     from deepfield.lensing.solver import Images, images
@@ -55,6 +55,7 @@ _HOMES = {
     "measurement": ("Measurement",),
     "model": ("LensingConfig", "LensingModel"),
     "predict": ("export", "find", "find_file", "measure", "measure_file"),
+    "run": ("run",),
     "score": ("Score", "agreement", "score", "score_measurement"),
     "train": ("Fit", "fit", "train"),
     "coolest": ("System", "read_coolest", "write_coolest"),
@@ -116,6 +117,7 @@ __all__ = [
     "read",
     "read_coolest",
     "render",
+    "run",
     "score",
     "score_measurement",
     "shear",

@@ -68,7 +68,7 @@ class Scene:
         return rows, light, (body + knots).sum((1, 2))
 
     def _field(self, t: Mapping[str, Tensor]) -> Tensor:
-        """The neighbours (B, n, P, P) as exponential discs, each on a patch of its own; nJy."""
+        """The neighbours (B, n, P, P) as exponential discs, each on a patch to whose edge it fades; nJy."""
         side, half = self.painter.side, self.patch
         row, k = torch.nonzero(t["neighbours"][..., 5:].sum(-1) > 0).T
         x, y, r_e, q, phi, *flux = t["neighbours"][row, k].T
@@ -79,7 +79,9 @@ class Scene:
             column[:, None] - x[:, None, None], y[:, None, None] - down[..., None], phi
         )
         r2 = major.square_() + (minor / q[:, None, None]).square_()
-        light = torch.exp(-ga.EXPONENTIAL * torch.sqrt(r2 + 0.1) * (self.survey.pixel / r_e)[:, None, None])
+        steep = (ga.EXPONENTIAL * self.survey.pixel / r_e)[:, None, None]
+        light = torch.exp(-steep * torch.sqrt(r2 + 0.1))
+        light = (light - torch.exp(-steep * half)).clamp_min_(0)  # no step at the patch's edge
         light = scaled(light, 1 / light.sum((1, 2)))  # whatever the middle of a pixel misses of a small galaxy
         inside = ((column >= 0) & (column < side))[:, None] & ((down >= 0) & (down < side))[..., None]
         place = ((row[:, None] * side + down)[..., None] * side + column[:, None])[inside]

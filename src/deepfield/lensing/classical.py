@@ -8,6 +8,7 @@ Gavazzi et al. 2014, ApJ 785, 144, whose RingFinder looks for blue residuals).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +142,6 @@ def arc_score(images: Tensor, *, inner: float = 2.0, outer: float = 0.35) -> Arr
     return excess.sum((1, 2)).sqrt().double().numpy()
 
 
-START = ("theta_e", "q", "phi", "shear", "shear_phi", "source_x", "source_y")
 _N = 18
 
 
@@ -170,22 +170,15 @@ class Fitted:
 
 
 def _scene(p: Tensor, pixel: float, size: int, psf: Tensor | None) -> Tensor:
-    """The image (P,) of internal parameters (18,)."""
-    e, lens_q, source_q = (torch.hypot(p[a], p[a + 1] + 1e-9).clamp_max(0.9) for a in (1, 11, 16))
-    q, lens_q, source_q = ((1 - v) / (1 + v) for v in (e, lens_q, source_q))
-    angle = [0.5 * torch.atan2(p[a + 1] + 1e-9, p[a]) for a in (1, 11, 16)]
-    one = lambda v: v[None]  # noqa: E731
-    mass = sie(one(p[0].exp()), one(q), one(angle[0]), x=one(p[7]), y=one(p[8]))
-    lens = Lens(mass, sheet(gamma1=one(p[3]), gamma2=one(p[4])))
-    light = Sersic(
-        one(p[9].exp()), one(p[10].exp()), n=one(p[13].clamp(-0.6, 1.9).exp()), q=one(lens_q), phi=one(angle[1]),
-        x=one(p[7]), y=one(p[8]),
-    )  # fmt: skip
-    source = Sersic(
-        one(p[14].exp()), one(p[15].exp()), n=torch.ones(1).to(p), q=one(source_q), phi=one(angle[2]),
-        x=one(p[7] + p[5]), y=one(p[8] + p[6]),
-    )  # fmt: skip
-    return render(lens, [source], [light], pixel=pixel, size=size, psf=psf, like=p).flatten()
+    """Images (n, P) of internal parameters (n, 18)."""
+    v = p.T
+    e = [torch.hypot(v[k], v[k + 1] + 1e-9).clamp_max(0.9) for k in (1, 11, 16)]
+    q, phi = [(1 - f) / (1 + f) for f in e], [0.5 * torch.atan2(v[k + 1] + 1e-9, v[k]) for k in (1, 11, 16)]
+    mass = sie(v[0].exp(), q[0], phi[0], x=v[7], y=v[8])
+    lens = Lens(mass, sheet(gamma1=v[3], gamma2=v[4]))
+    light = Sersic(v[9].exp(), v[10].exp(), n=v[13].clamp(-0.6, 1.9).exp(), q=q[1], phi=phi[1], x=v[7], y=v[8])
+    source = Sersic(v[14].exp(), v[15].exp(), n=1.0, q=q[2], phi=phi[2], x=v[7] + v[5], y=v[8] + v[6])
+    return render(lens, [source], [light], pixel=pixel, size=size, psf=psf, like=p).flatten(1)
 
 
 def fit_lens(
@@ -228,33 +221,59 @@ def fit_lens(
     def residual(v: Tensor) -> Tensor:
         return (_scene(v, pixel, size, psf) - data.flatten()) * weight
 
-    eye, damping = torch.eye(_N, dtype=torch.float64), 1e-2
-    prior = torch.full((_N,), 1e-4, dtype=torch.float64)  # keeps what the image says nothing of where it began
-    begun, r = p.clone(), residual(p)
-    done = 0
-    for _ in range(steps):
-        done += 1
-        jacobian = torch.stack([torch.func.jvp(residual, (p,), (column,))[1] for column in eye], 1)
-        hessian = jacobian.T @ jacobian + torch.diag(prior)
-        slope = jacobian.T @ r + prior * (p - begun)
-        better = False
-        for _ in range(8):
-            move = torch.linalg.solve(hessian + damping * torch.diag(hessian.diagonal()), -slope).clamp(-0.3, 0.3)
-            new = residual(p + move)
-            if bool(torch.isfinite(new).all()) and float(new @ new) < float(r @ r):
-                better = True
-                break
-            damping *= 4
-        if not better:
-            break
-        gained = float(r @ r - new @ new)
-        p, r, damping = p + move, new, max(damping / 5, 1e-9)
-        if gained < 1e-3:
-            break
+    p = _fluxes(p, lambda v: _scene(v, pixel, size, psf) * weight, data.flatten() * weight)
+    # The light first, with the lens held where it begins; then all. A weak pull keeps what the image is silent of.
+    for stiffness, most in ((1e6, steps // 3), (1e-4, steps)):
+        pull = torch.full((_N,), 1e-4, dtype=torch.float64)
+        pull[:7] = stiffness
+        p, r, hessian, done = _descend(residual, p, pull, most)
     covariance = torch.linalg.inv(hessian)
     values = {name: float(v) for name, v in decode(p[:7]).items()}
     error = math.sqrt(max(float(covariance[0, 0]), 0.0)) * values["theta_e"]
     return Fitted(values, error, covariance, float(r @ r) / len(r), done)
+
+
+def _descend(
+    residual: Callable[[Tensor], Tensor], begun: Tensor, pull: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Where Levenberg's and Marquardt's steps lead: parameters, residuals, Hessian, steps."""
+    eye, damping, p = torch.eye(_N, dtype=torch.float64), 1e-2, begun.clone()
+    r = residual(p[None])[0]
+
+    def cost(v: Tensor, rest: Tensor) -> float:
+        return float(rest @ rest + (pull * (v - begun) ** 2).sum())
+
+    hessian, done = torch.diag(pull), 0
+    while done < steps:
+        done += 1
+        # A batch of the same lens, each moved along a parameter of its own: all derivatives at once.
+        jacobian = torch.func.jvp(residual, (p.repeat(_N, 1),), (eye,))[1].T
+        hessian = jacobian.T @ jacobian + torch.diag(pull)
+        slope = jacobian.T @ r + pull * (p - begun)
+        gained = 0.0
+        for _ in range(8):
+            scale = torch.diag(hessian.diagonal() + 1e-9)
+            move = torch.linalg.solve(hessian + damping * scale, -slope).clamp(-0.3, 0.3)
+            new = residual((p + move)[None])[0]
+            if bool(torch.isfinite(new).all()) and cost(p + move, new) < cost(p, r):
+                gained = cost(p, r) - cost(p + move, new)
+                p, r, damping = p + move, new, max(damping / 5, 1e-9)
+                break
+            damping *= 4
+        if gained < 1e-3:
+            break
+    return p, r, hessian, done
+
+
+def _fluxes(p: Tensor, paint: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+    """The parameters with the fluxes of lens and source that suit the image best: it is linear in them."""
+    alone = [p.clone(), p.clone()]
+    alone[0][14], alone[1][9] = -50.0, -50.0
+    both = paint(torch.stack(alone)).T
+    share = torch.linalg.lstsq(both, data[:, None]).solution[:, 0].clamp_min(1e-2)
+    found = p.clone()
+    found[9], found[14] = p[9] + share[0].log(), p[14] + share[1].log()
+    return found
 
 
 def _guess(data: Tensor, start: Tensor, pixel: float) -> Tensor:

@@ -51,24 +51,41 @@ def painted(t: Row, x: Tensor, y: Tensor, pixel: float, fine: int) -> tuple[Tens
         rows = torch.nonzero(t["layer"] == kind)[:, 0]
         if not len(rows):
             continue
-        p = {name: t[name][rows, None] for name in _NAMES}
-        p["b"], p["centre"] = (
-            ga.sersic_b(p["source_n"]),
-            ga.sersic(0.0, p["source_n"], p["source_r_e"]) / p["source_q"],
-        )
+        n, r_e, q = (t[f"source_{name}"][rows] for name in ("n", "r_e", "q"))
+        derived = ga.sersic_b(n), ga.sersic(0.0, n, r_e) / q
+        p = _named(torch.stack([*(t[name][rows] for name in _NAMES), *derived], 1))
         flat_x, flat_y = x[rows].flatten(1), y[rows].flatten(1)
-        distance = to_source(p, flat_x, flat_y)[2]
-        near = distance < _FINE * p["source_r_e"] + _BESIDE * pixel
-        for chosen, ox, oy in (
-            (near, dx, dy),
-            (~near & (distance < _COARSE * p["source_r_e"] + _BESIDE * pixel), 0 * dx[:1], 0 * dx[:1]),
-        ):
-            row, place = torch.nonzero(chosen).T
-            g = {name: c[row] for name, c in p.items()}
-            parts = light(g, *to_source(g, flat_x[row, place][:, None] + ox, flat_y[row, place][:, None] + oy))
+        row, place = torch.nonzero(flat_x**2 + flat_y**2 < (_reach(p, kind) + pixel) ** 2).T
+        px, py, g = flat_x[row, place][:, None], flat_y[row, place][:, None], _rows(p, row)
+        distance, size, margin = to_source(g, px, py)[2], g["source_r_e"], _BESIDE * pixel
+        near = distance < _FINE * size + margin
+        coarse = ~near & (distance < _COARSE * size + margin)
+        for chosen, ox, oy in ((near, dx, dy), (coarse, 0 * dx[:1], 0 * dx[:1])):
+            at = torch.nonzero(chosen[:, 0])[:, 0]
+            h = _rows(g, at)
+            parts = light(h, *to_source(h, px[at] + ox, py[at] + oy))
             for plane, part in zip((body, knots), parts):
-                plane.view(len(plane), -1)[rows[row], place] = part.mean(1) * pixel**2
+                plane.view(len(plane), -1)[rows[row[at]], place[at]] = part.mean(1) * pixel**2
     return body, knots
+
+
+def _named(table: Tensor) -> Row:
+    """Columns (m, 1) of a table, and the table itself, from which rows are taken in one go."""
+    return {"": table, **{name: table[:, k : k + 1] for k, name in enumerate((*_NAMES, "b", "centre"))}}
+
+
+def _rows(p: Row, rows: Tensor) -> Row:
+    return _named(p[""][rows])
+
+
+def _reach(p: Row, kind: int) -> Tensor:
+    """Arcsec from the lens beyond which it is dark (n, 1); an isothermal lens bends by 1.07 theta_E at most."""
+    size, away = _COARSE * p["source_r_e"], torch.hypot(p["source_x"], p["source_y"])
+    if kind == LENSED:
+        return (1.1 * p["theta_e"] + away + size) / (1 - p["shear"])
+    if kind == BLOBS:
+        return away + size + 0.5 * p["source_bend"].abs() * size**2
+    return p["ring_radius"] + size / p["source_q"] if kind == RING else torch.full_like(away, math.inf)
 
 
 def _bent(p: Row, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +114,7 @@ def _galaxy(p: Row, major: Tensor, minor: Tensor, distance: Tensor) -> tuple[Ten
     knots = torch.zeros_like(body)
     rows = torch.nonzero(p["source_arms"][:, 0] > 0)[:, 0]
     if len(rows):
-        g = {name: c[rows] for name, c in p.items()}
+        g = _rows(p, rows)
         turns = g["source_winding"] / torch.tan(torch.deg2rad(g["source_pitch"]))
         knots[rows] = g["source_strength"] * ga.spiral_arms(
             body[rows], major[rows], minor[rows], radius[rows] ** 2, arms=g["source_arms"],
@@ -105,7 +122,7 @@ def _galaxy(p: Row, major: Tensor, minor: Tensor, distance: Tensor) -> tuple[Ten
         )  # fmt: skip
     rows = torch.nonzero(p["source_clumps"][:, 0] > 0)[:, 0]
     if len(rows):
-        g = {name: c[rows] for name, c in p.items()}
+        g = _rows(p, rows)
         knots[rows] = _clumps(g, major[rows], minor[rows])
         body[rows] = body[rows] * (1 - g["source_strength"])
     return body, knots

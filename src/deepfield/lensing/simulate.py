@@ -45,7 +45,7 @@ TRUTH = (
 )
 """Columns that are NaN where there is no lens."""
 
-_CHUNK = 32  # images at a time: their planes then stay in the processor's cache
+_CHUNK = 64  # images at a time: their planes then stay in the processor's cache
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
 
@@ -197,6 +197,7 @@ def _neighbours(
 ) -> Array:
     """What else is on each image: field galaxies, as many as the counts say, and satellites of the deflector.
 
+    Field galaxies are those from the depth to 7 magnitudes above it; rarer ones would be larger than a cutout.
     Satellites have its colour and gather around it: 0.6 on average, three in groups (approximate).
     """
     behind, n, side = pop.sources(survey), kind.size, size * survey.pixel
@@ -214,7 +215,7 @@ def _neighbours(
     x[:, _FIELD:], y[:, _FIELD:] = distance * np.cos(where), distance * np.sin(where)
     seen = drawn[f"source_mag_{survey.best}"].reshape(n, _FIELD)
     for k, band in enumerate(survey.bands):
-        there = (np.arange(_FIELD) < field[:, None]) & (seen < survey.depth)
+        there = (np.arange(_FIELD) < field[:, None]) & (np.abs(seen - survey.depth + 3.5) < 3.5)
         flux[:, :_FIELD, k] = there * 3631e9 * 10 ** (-0.4 * drawn[f"source_mag_{band}"].reshape(n, _FIELD))
         there = np.arange(_SATELLITES) < satellites[:, None]
         flux[:, _FIELD:, k] = there * 3631e9 * 10 ** (-0.4 * (c[f"lens_mag_{band}"][:, None] + fainter))
