@@ -49,7 +49,13 @@ def test_maps_keep_their_shape(tmp_path):
 
 def test_named_columns(tmp_path, table):
     path = tmp_path / "t.parquet"
-    columns = {"id": np.arange(30.0), "p1": table.x[:, 0], "p2": table.x[:, 1], "b": table.theta[:, 1], "a": table.theta[:, 0]}
+    columns = {
+        "id": np.arange(30.0),
+        "p1": table.x[:, 0],
+        "p2": table.x[:, 1],
+        "b": table.theta[:, 1],
+        "a": table.theta[:, 0],
+    }
     files.write(Table(columns), path)
     found = Simulations.read(path, PRIOR, data=["p2", "p1"])
     assert np.array_equal(found.theta, table.theta) and np.array_equal(found.x, table.x[:, [1, 0]])
@@ -62,7 +68,7 @@ def test_bad_tables(tmp_path, table):
     with pytest.raises(TableError, match="no simulation is left: 3 not finite"):
         Simulations.of(PRIOR.sample(3, seed=0), np.full((3, 1), np.nan), PRIOR)
     with pytest.raises(TableError, match="lie outside the prior, most in 'a', which goes from"):
-        Simulations.of(PRIOR.sample(9, seed=0) + [2, 0], np.ones((9, 1)), PRIOR)
+        Simulations.of(PRIOR.sample(9, seed=0) + np.array([2, 0]), np.ones((9, 1)), PRIOR)
     table.write(tmp_path / "t.parquet")
     with pytest.raises(TableError, match="no column 'c'"):
         Simulations.read(tmp_path / "t.parquet", Prior({"a": (0, 1), "c": (0, 1)}))

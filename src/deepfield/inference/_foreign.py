@@ -1,4 +1,4 @@
-"""Priors of other libraries in this one's words: torch.distributions (hence sbi's) and frozen scipy distributions."""
+"""Priors of other libraries in this one's words: torch.distributions (hence sbi's), frozen scipy distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _TORCH: dict[str, tuple[str, tuple[str, ...]]] = {
 def from_torch(given: Any) -> list[Any]:
     """Descriptions of the blocks of a torch distribution; empty if it is none that is known.
 
-    sbi's ``BoxUniform`` is an ``Independent`` of ``Uniform``; its ``MultipleIndependent`` keeps its parts in ``dists``.
+    sbi's ``BoxUniform`` is an ``Independent`` of ``Uniform``; its ``MultipleIndependent`` keeps its parts in
+    ``dists``.
     """
     if hasattr(given, "dists"):
         return [block for part in given.dists for block in from_torch(part)]

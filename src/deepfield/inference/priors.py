@@ -102,8 +102,14 @@ class Gaussian:
     def __post_init__(self) -> None:
         n = len(self.mean)
         matrix = np.asarray(self.covariance, dtype=float)
-        if matrix.shape != (n, n) or not np.allclose(matrix, matrix.T, rtol=1e-4) or np.linalg.eigvalsh(matrix)[0] <= 0:
-            raise DeepfieldError(f"a Gaussian prior of {n} parameters needs a positive definite {n} x {n} covariance")
+        if (
+            matrix.shape != (n, n)
+            or not np.allclose(matrix, matrix.T, rtol=1e-4)
+            or np.linalg.eigvalsh(matrix)[0] <= 0
+        ):
+            raise DeepfieldError(
+                f"a Gaussian prior of {n} parameters needs a positive definite {n} x {n} covariance"
+            )
 
     @property
     def dim(self) -> int:
@@ -163,7 +169,9 @@ class Prior:
     def _take(self, names: tuple[str, ...], blocks: Sequence[Marginal | Gaussian]) -> None:
         dim = sum(block.dim for block in blocks)
         if len(names) != dim or len(set(names)) != dim:
-            raise DeepfieldError(f"{dim} parameters need as many different names, not {', '.join(map(str, names))}")
+            raise DeepfieldError(
+                f"{dim} parameters need as many names, all different, not {', '.join(map(str, names))}"
+            )
         self.names = tuple(str(name) for name in names)
         self.blocks = tuple(blocks)
 
@@ -174,9 +182,9 @@ class Prior:
         Parameters
         ----------
         given
-            A :class:`Prior`; a mapping as for the constructor; the path of a JSON file of one; a torch distribution
-            over a vector (``Independent``, ``MultivariateNormal``, sbi's ``BoxUniform`` and ``MultipleIndependent``)
-            or over a number; a frozen scipy distribution; or a sequence of distributions.
+            A :class:`Prior`; a mapping as for the constructor; the path of a JSON file of one; a torch
+            distribution over a number or a vector (``Independent``, ``MultivariateNormal``, sbi's ``BoxUniform``
+            and ``MultipleIndependent``); a frozen scipy distribution; or a sequence of distributions.
         names
             Of the parameters; theta_1, theta_2, ... if neither they nor ``given`` say.
         """
@@ -210,7 +218,7 @@ class Prior:
         return np.sum(parts, axis=0)
 
     def to_line(self, theta: ArrayLike) -> Array:
-        """u (N, D), standard normal under the prior, of theta (N, D)."""
+        """The u (N, D), standard normal under the prior, of theta (N, D)."""
         return np.concatenate([block.to_line(part) for block, part in self._parts(self.rows(theta))], 1)
 
     def from_line(self, u: ArrayLike) -> Array:
@@ -218,14 +226,14 @@ class Prior:
         return np.concatenate([block.from_line(part) for block, part in self._parts(self.rows(u))], 1)
 
     def log_jacobian(self, theta: ArrayLike, u: ArrayLike) -> Array:
-        """log |du / dtheta| (N,): the prior's density over that of a standard normal."""
+        """The log |du / dtheta| (N,): the prior's density over that of a standard normal."""
         return self.log_prob(theta) - _standard(self.rows(u))
 
     def inside(self, theta: ArrayLike) -> NDArray[np.bool_]:
         """Whether each row lies in the support, its edges included."""
         rows, bounds = self.rows(theta), self.support()
         slack = 1e-6 * np.where(np.isfinite(bounds).all(1), bounds[:, 1] - bounds[:, 0], 0.0)  # float32 tables
-        return ((rows >= bounds[:, 0] - slack) & (rows <= bounds[:, 1] + slack)).all(1)
+        return np.all((rows >= bounds[:, 0] - slack) & (rows <= bounds[:, 1] + slack), axis=1)
 
     def support(self) -> Array:
         """Lower and upper end of each parameter (D, 2)."""
@@ -323,5 +331,3 @@ def _blocks(given: Any) -> list[Marginal | Gaussian]:
             "({'omega_m': (0.1, 0.5)}), or a product of torch or scipy distributions"
         )
     return [_block(part) for part in found]
-
-

@@ -145,7 +145,9 @@ def simulate(
     found: dict[int, Outcome] = {}
     place = exclusive(folder, f"'{folder}'") if folder else nullcontext()
     with place, tqdm(total=n, disable=not progress, desc="simulate", leave=False) as bar:
-        store = _Store(Path(folder), {"prior": own.to_dict(), "n": n, "seed": seed, "chunk": size}) if folder else None
+        store = (
+            _Store(Path(folder), {"prior": own.to_dict(), "n": n, "seed": seed, "chunk": size}) if folder else None
+        )
 
         def keep(i: int, outcome: Outcome) -> None:
             found[i] = outcome
@@ -159,7 +161,9 @@ def simulate(
                 bar.update(len(chunks[i]))
         todo = {i: (part, seeds[i]) for i, part in chunks.items() if i not in found}
         if found and todo:
-            log.info("%d of %d simulations are in %s already", n - sum(len(t) for t, _ in todo.values()), n, folder)
+            log.info(
+                "%d of %d simulations are in %s already", n - sum(len(t) for t, _ in todo.values()), n, folder
+            )
         if workers == 1:
             for i, arguments in todo.items():
                 keep(i, job.run(*arguments))
@@ -168,14 +172,18 @@ def simulate(
     return _gather([found[i] for i in sorted(found)], n, own)
 
 
-def _spread(job: _Job, todo: dict[int, tuple[Array, int]], workers: int, keep: Callable[[int, Outcome], None]) -> None:
+def _spread(
+    job: _Job, todo: dict[int, tuple[Array, int]], workers: int, keep: Callable[[int, Outcome], None]
+) -> None:
     """Run chunks over processes; after a crash the pool is built anew and goes on with what is not done."""
     left, crashes = dict(todo), 0
     while left:
         # A fork carries any function over, also one that was typed at a prompt.
         pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_begin, initargs=(job,))
         try:
-            waiting: dict[Future[Outcome], int] = {pool.submit(_work, *arguments): i for i, arguments in left.items()}
+            waiting: dict[Future[Outcome], int] = {
+                pool.submit(_work, *arguments): i for i, arguments in left.items()
+            }
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -216,7 +224,7 @@ class _Store:
         self.folder = folder
         note, text = folder / "job.json", json.dumps(job, sort_keys=True)
         if note.is_file() and note.read_text() != text:
-            raise DeepfieldError(f"'{folder}' holds simulations of another prior, number or seed; choose another folder")
+            raise DeepfieldError(f"'{folder}' holds simulations of another prior, number or seed; choose another")
         with atomic(note) as temporary:
             temporary.write_text(text)
 

@@ -54,9 +54,7 @@ class Simulations:
     lost: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, theta: ArrayLike, x: ArrayLike, prior: Prior, *, lost: Mapping[str, int] | None = None
-    ) -> Self:
+    def of(cls, theta: ArrayLike, x: ArrayLike, prior: Prior, *, lost: Mapping[str, int] | None = None) -> Self:
         """Check and clean: rows with NaN or infinite numbers are left out and counted.
 
         Raises
@@ -81,16 +79,19 @@ class Simulations:
         if outside.any():
             column = np.argmax(_outside(rows, prior.support()).sum(0))
             low, high = prior.support()[column]
+            least, most = rows[:, column].min(), rows[:, column].max()
             raise TableError(
                 f"{outside.sum()} of {len(rows)} simulations lie outside the prior, most in "
-                f"'{prior.names[column]}', which goes from {rows[:, column].min():.4g} to {rows[:, column].max():.4g} and "
+                f"'{prior.names[column]}', which goes from {least:.4g} to {most:.4g} and "
                 f"in the prior from {low:.4g} to {high:.4g}: give the prior the simulations were drawn from"
             )
         if counts:
             total = len(rows) + sum(counts.values())
             told = ", ".join(f"{n} {why}" for why, n in counts.items())
             log.warning(
-                "of %d simulations %s; they are left out, so the posterior is that among those that succeed", total, told
+                "of %d simulations %s; they are left out, so the posterior is that among those that succeed",
+                total,
+                told,
             )
         return cls(rows, data, prior.names, counts)
 
@@ -169,8 +170,12 @@ def _outside(rows: Array, bounds: Array) -> NDArray[np.bool_]:
 
 
 def _columns(table: Table) -> dict[str, Any]:
-    return {name: np.ma.filled(np.ma.asarray(table[name]), np.nan) if table[name].dtype.kind == "f" else np.asarray(table[name])
-            for name in table.colnames}  # fmt: skip
+    return {name: _plain(table[name]) for name in table.colnames}
+
+
+def _plain(column: Any) -> Any:
+    real = column.dtype.kind == "f"
+    return np.ma.filled(np.ma.asarray(column), np.nan) if real else np.asarray(column)
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -178,4 +183,6 @@ def _npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TableError(f"cannot read '{path}': {str(error).splitlines()[0] if str(error) else 'damaged'}") from None
+        raise TableError(
+            f"cannot read '{path}': {str(error).splitlines()[0] if str(error) else 'damaged'}"
+        ) from None
