@@ -70,7 +70,7 @@ def test_no_mass_leaks_and_edges_stay_finite():
     [
         (td.Independent(td.Uniform(torch.zeros(2), torch.tensor([1.0, 3.0])), 1), ["uniform", "uniform"]),
         (td.Normal(torch.zeros(2), torch.ones(2)), ["normal", "normal"]),
-        ([td.Uniform(torch.zeros(1), torch.ones(1)), td.Exponential(torch.tensor(2.0))], ["uniform", "exponential"]),
+        ([td.Uniform(torch.zeros(1), torch.ones(1)), td.HalfNormal(torch.tensor(2.0))], ["uniform", "halfnormal"]),
         (td.Gamma(torch.tensor(2.0), torch.tensor(3.0)), ["gamma"]),
         ([scipy.stats.norm(1, 2), scipy.stats.uniform(-1, 3)], ["normal", "uniform"]),
         (scipy.stats.truncnorm(-1, 2, 3, 0.5), ["truncnormal"]),

@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on(tmp_path):
     found = simulate(PRIOR, interrupted, 50, seed=0, chunk=10, folder=tmp_path / "s")
     assert len(calls) == 4 + 2, "three chunks were done, and are not done again"
     assert np.array_equal(found.x, 2 * PRIOR.sample(50, seed=0))
-    with pytest.raises(DeepfieldError, match="another prior, number or seed"):
+    with pytest.raises(DeepfieldError, match="of another prior, number or seed"):
         simulate(PRIOR, interrupted, 50, seed=1, chunk=10, folder=tmp_path / "s")
 
 

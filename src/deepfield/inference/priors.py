@@ -8,6 +8,7 @@ has the Gaussian tail that a flow expects, where a logit would give it an expone
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -46,6 +47,11 @@ _FAMILIES: dict[str, tuple[int, Any]] = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
+def _frozen(family: str, arguments: tuple[float, ...]) -> Any:
+    return _FAMILIES[family][1](*arguments)
+
+
 @dataclass(frozen=True)
 class Marginal:
     """One parameter of its own: a family by name and its arguments."""
@@ -71,7 +77,7 @@ class Marginal:
     @property
     def frozen(self) -> Any:
         """The scipy distribution."""
-        return _FAMILIES[self.family][1](*self.arguments)
+        return _frozen(self.family, self.arguments)
 
     def to_line(self, theta: Array) -> Array:
         below = self.frozen.cdf(theta)

@@ -136,8 +136,7 @@ def simulate(
     if n < 1 or workers < 1 or chunk < 0:
         raise DeepfieldError(f"n and workers are at least 1, chunk at least 0, not {n}, {workers} and {chunk}")
     own = Prior.of(prior)
-    seeded = "seed" in inspect.signature(simulator).parameters if _has_signature(simulator) else False
-    job = _Job(simulator, batched, _speaks_torch(prior), seeded)
+    job = _Job(simulator, batched, _speaks_torch(prior), _takes_seed(simulator))
     size = chunk or min(1000, -(-n // 64))  # whatever the workers, or the rows would depend on them
     theta = own.sample(n, seed=seed)
     chunks = {i: theta[i * size : (i + 1) * size] for i in range(-(-n // size))}
@@ -172,6 +171,28 @@ def simulate(
     return _gather([found[i] for i in sorted(found)], n, own)
 
 
+def simulate_at(
+    simulator: Callable[..., Any], theta: Array, *, seed: int, tensors: bool = False, batched: bool = True
+) -> Array:
+    """Data (N, ...) at given parameters (N, D).
+
+    Raises
+    ------
+    DeepfieldError
+        If a simulation fails or is not finite.
+
+    Examples
+    --------
+    >>> simulate_at(lambda theta: theta + 1, np.zeros((2, 1)), seed=0).tolist()
+    [[1.0], [1.0]]
+    """
+    job = _Job(simulator, batched, tensors, _takes_seed(simulator))
+    kept, data, words = job.run(np.asarray(theta, dtype=float), seed)
+    if len(kept) < len(theta) or not np.isfinite(data).all():
+        raise DeepfieldError(f"the simulator fails at given parameters: {words or 'its data are not finite'}")
+    return data[:, None] if data.ndim == 1 else data
+
+
 def _spread(
     job: _Job, todo: dict[int, tuple[Array, int]], workers: int, keep: Callable[[int, Outcome], None]
 ) -> None:
@@ -195,8 +216,8 @@ def _spread(
             log.warning("a worker died; its chunk is run again (%d of %d are left)", len(left), len(todo))
             if crashes >= _TRIES + len(todo) // 10:
                 raise DeepfieldError(
-                    f"workers died {crashes} times (out of memory?); {len(todo) - len(left)} of {len(todo)} chunks are "
-                    "done. Use fewer workers, and a folder to go on from"
+                    f"workers died {crashes} times (out of memory?); {len(todo) - len(left)} of {len(todo)} "
+                    "chunks are done. Use fewer workers, and a folder to go on from"
                 ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -224,7 +245,7 @@ class _Store:
         self.folder = folder
         note, text = folder / "job.json", json.dumps(job, sort_keys=True)
         if note.is_file() and note.read_text() != text:
-            raise DeepfieldError(f"'{folder}' holds simulations of another prior, number or seed; choose another")
+            raise DeepfieldError(f"'{folder}' is of another prior, number or seed; choose another folder")
         with atomic(note) as temporary:
             temporary.write_text(text)
 
@@ -242,12 +263,11 @@ class _Store:
             return file["theta"], file["x"], str(file["words"])
 
 
-def _has_signature(simulator: Callable[..., Any]) -> bool:
+def _takes_seed(simulator: Callable[..., Any]) -> bool:
     try:
-        inspect.signature(simulator)
-    except (TypeError, ValueError):
+        return "seed" in inspect.signature(simulator).parameters
+    except (TypeError, ValueError):  # some compiled functions do not say
         return False
-    return True
 
 
 def _speaks_torch(prior: Any) -> bool:
