@@ -46,6 +46,21 @@ def test_density_is_that_of_scipy_and_torch():
     assert np.allclose(Prior({"e": ALL["e"]}).log_prob([[0.9]]), peer, atol=1e-6)
 
 
+def test_a_cut_prior_is_the_same_within_its_bounds():
+    prior = Prior({**ALL, "x": (0, 1)})
+    low, high = np.quantile(prior.sample(2000, seed=0), [0.2, 0.7], axis=0)
+    cut = prior.cut(np.stack([low, high], 1))
+    theta = cut.sample(5000, seed=1)
+    assert (theta >= low).all() and (theta <= high).all()
+    ratio = cut.log_prob(theta) - prior.log_prob(theta)
+    assert np.ptp(ratio) < 1e-9 and abs(ratio[0] + prior.dim * np.log(0.5)) < 0.4
+    assert np.allclose(cut.from_line(cut.to_line(theta)), theta, rtol=1e-6)
+    assert np.isneginf(cut.log_prob(high + 1e-3)).all()
+    assert Prior.from_dict(cut.to_dict()).blocks == cut.blocks
+    with pytest.raises(DeepfieldError, match="no mass between"):
+        Prior({"a": (0, 1)}).cut([[2, 3]])
+
+
 def test_the_jacobian_is_the_derivative():
     prior = Prior({"a": (-2, 3), "c": {"loguniform": [0.01, 10]}})
     theta, h = np.array([[1.2, 0.3]]), 1e-6

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.inference.sampling import effective, rhat, sample
+from deepfield.inference.sampling import effective, rhat, sample, sample_many
 
 
 def test_a_gaussian_in_ten_dimensions():
@@ -38,6 +38,19 @@ def test_a_flat_likelihood_gives_the_prior_and_a_bounded_one_its_bounds():
     assert abs(found.u.mean()) < 0.1 and abs(found.u.std() - 1) < 0.08 and found.log_evidence == pytest.approx(0)
     half = sample(lambda u: torch.where(u[:, 0] > 0, 0.0, -math.inf), 1, 4000, seed=0)
     assert half.u.min() > 0 and half.log_evidence == pytest.approx(math.log(0.5), abs=0.15)
+
+
+def test_many_posteriors_at_once():
+    centre, width = torch.linspace(-2, 2, 8)[:, None], torch.tensor([0.1, 1.0]).repeat(4)[:, None]
+
+    def log_likelihood(u):
+        return -0.5 * ((u[..., 0] - centre) / width) ** 2
+
+    u = sample_many(log_likelihood, 1, 8, 400, seed=0)[..., 0]
+    variance = (1 / (1 + 1 / width**2)).numpy()[:, 0]
+    mean = (centre / width**2).numpy()[:, 0] * variance
+    assert (np.abs(u.mean(1) - mean) < 5 * np.sqrt(variance / 150)).all()
+    assert np.allclose(u.std(1), np.sqrt(variance), rtol=0.2)
 
 
 def test_an_impossible_likelihood_says_so():

@@ -48,7 +48,7 @@ class InferenceConfig:
     contrasts : int
         Of NRE: shuffled parameters for each simulation (NRE-C); 1 is the plain classifier.
     epochs : int
-        0 takes as many as make 3,000 steps, from 20 to 300.
+        0 takes as many as make 2,000 steps, from 20 to 300.
     batch : int
     learning_rate : float
     validation : float
@@ -65,7 +65,7 @@ class InferenceConfig:
     hidden: int = 64
     components: int = 8
     dropout: float = -1.0
-    contrasts: int = 8
+    contrasts: int = 4
     epochs: int = 0
     batch: int = 256
     learning_rate: float = 4e-3

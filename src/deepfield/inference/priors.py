@@ -54,10 +54,11 @@ def _frozen(family: str, arguments: tuple[float, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Marginal:
-    """One parameter of its own: a family by name and its arguments."""
+    """One parameter of its own: a family by name, its arguments, and bounds it may be cut at."""
 
     family: str
     arguments: tuple[float, ...]
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.family not in _FAMILIES:
@@ -71,6 +72,8 @@ class Marginal:
             low = high = math.nan
         if not low < high or not np.isfinite(self.frozen.median()):
             raise DeepfieldError(f"prior '{self.family}' makes no sense with {self.arguments}")
+        if self.bounds is not None and not self._mass > 1e-12:
+            raise DeepfieldError(f"prior '{self.family}' with {self.arguments} has no mass between {self.bounds}")
 
     dim = 1
 
@@ -80,22 +83,45 @@ class Marginal:
         return _frozen(self.family, self.arguments)
 
     def to_line(self, theta: Array) -> Array:
-        below = self.frozen.cdf(theta)
+        low, high = self._ends
+        below = (self.frozen.cdf(theta) - self.frozen.cdf(low)) / self._mass
+        above = (self.frozen.sf(theta) - self.frozen.sf(high)) / self._mass
         # In the upper half the survival function keeps the digits that the cdf has lost.
-        u = np.where(below < 0.5, ndtri(below), -ndtri(self.frozen.sf(theta)))
+        u = np.where(below < 0.5, ndtri(np.clip(below, 0, 1)), -ndtri(np.clip(above, 0, 1)))
         return np.clip(u, -FARTHEST, FARTHEST)
 
     def from_line(self, u: Array) -> Array:
-        return np.where(u < 0, self.frozen.ppf(ndtr(u)), self.frozen.isf(ndtr(-u)))
+        low, high = self._ends
+        below = self.frozen.ppf(self.frozen.cdf(low) + self._mass * ndtr(u))
+        above = self.frozen.isf(self.frozen.sf(high) + self._mass * ndtr(-u))
+        return np.clip(np.where(u < 0, below, above), low, high)
 
     def log_prob(self, theta: Array) -> Array:
-        return self.frozen.logpdf(theta)[:, 0]
+        low, high = self._ends
+        inside = (theta >= low) & (theta <= high)
+        return np.where(inside, self.frozen.logpdf(theta) - math.log(self._mass), -np.inf)[:, 0]
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        low, high = self.frozen.support()
+        return (low, high) if self.bounds is None else (max(low, self.bounds[0]), min(high, self.bounds[1]))
+
+    @property
+    def _mass(self) -> float:
+        low, high = self._ends
+        return float(self.frozen.cdf(high) - self.frozen.cdf(low))
 
     def support(self) -> Array:
-        return np.array([self.frozen.support()])
+        return np.array([self._ends])
+
+    def cut(self, low: float, high: float) -> Marginal:
+        """The same between two bounds."""
+        start, end = self._ends
+        return Marginal(self.family, self.arguments, (max(low, start), min(high, end)))
 
     def to_json(self) -> Any:
-        return {self.family: list(self.arguments)}
+        plain: dict[str, Any] = {self.family: list(self.arguments)}
+        return plain if self.bounds is None else {**plain, "bounds": list(self.bounds)}
 
 
 @dataclass(frozen=True)
@@ -245,6 +271,26 @@ class Prior:
         """Lower and upper end of each parameter (D, 2)."""
         return np.concatenate([block.support() for block in self.blocks])
 
+    def cut(self, bounds: ArrayLike) -> Prior:
+        """The prior between bounds (D, 2), normalised there; blocks of correlated Gaussians stay as they are.
+
+        Examples
+        --------
+        >>> Prior({"a": (0, 1), "b": {"normal": [0, 1]}}).cut([[0.2, 0.4], [0, 9]]).support().tolist()
+        [[0.2, 0.4], [0.0, 9.0]]
+        """
+        edges = np.asarray(bounds, dtype=float)
+        if edges.shape != (self.dim, 2):
+            raise DeepfieldError(f"bounds of shape ({self.dim}, 2) are needed, not {edges.shape}")
+        starts = np.cumsum([0, *(block.dim for block in self.blocks)])
+        blocks = [
+            block.cut(float(edges[i, 0]), float(edges[i, 1])) if isinstance(block, Marginal) else block
+            for block, i in zip(self.blocks, starts)
+        ]
+        prior = Prior.__new__(Prior)
+        prior._take(self.names, blocks)
+        return prior
+
     def rows(self, theta: ArrayLike) -> Array:
         """As float64 of shape (N, D).
 
@@ -302,16 +348,18 @@ def _block(given: Any) -> Marginal | Gaussian:
     if isinstance(given, Marginal | Gaussian):
         return given
     if isinstance(given, Mapping):
-        if len(given) != 1:
+        plain = {key: value for key, value in given.items() if key != "bounds"}
+        if len(plain) != 1:
             raise DeepfieldError(f"a prior is one family with its arguments, not {dict(given)!r:.80}")
-        family, arguments = next(iter(given.items()))
+        family, arguments = next(iter(plain.items()))
         try:
             if family == "gaussian":
                 mean, covariance = arguments
                 rows = tuple(tuple(float(v) for v in row) for row in covariance)
                 return Gaussian(tuple(float(v) for v in mean), rows)
             listed = arguments if isinstance(arguments, list | tuple) else [arguments]
-            return Marginal(str(family), tuple(float(v) for v in listed))
+            bounds = tuple(float(v) for v in given["bounds"]) if "bounds" in given else None
+            return Marginal(str(family), tuple(float(v) for v in listed), bounds)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             if isinstance(error, DeepfieldError):
                 raise

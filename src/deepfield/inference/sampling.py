@@ -77,7 +77,7 @@ class _Population:
     @torch.no_grad()
     def evaluate(self, u: Tensor) -> Tensor:
         self.evaluations += u.shape[0] * u.shape[1]
-        value = self.function(u.reshape(-1, u.shape[-1])).double().reshape(u.shape[:2])
+        value = self.function(u).double()
         return torch.where(torch.isfinite(value), value, -torch.inf)
 
     def pick(self, rows: Tensor) -> None:
@@ -159,9 +159,7 @@ def sample(
     population, chains = max(population, 20 * dim), max(chains, 6 * dim)
     length = max(10, -(-n // (GROUPS * chains)))
     start = torch.randn(GROUPS, population, dim, generator=generator)
-    points = _Population(log_likelihood, start, generator)
-    if not bool((points.value > -torch.inf).any(1).all()):
-        raise DeepfieldError("the learnt likelihood is zero or NaN all over the prior for this observation")
+    points = _Population(lambda u: log_likelihood(u.reshape(-1, dim)).reshape(u.shape[:2]), start, generator)
     evidence = _temper(points, generator)
     for _ in range(2 * thin):
         points.move(1.0)
@@ -176,9 +174,41 @@ def sample(
     return Chains(u, rhat(u, GROUPS), effective(u), total, error, accepted, points.evaluations)
 
 
+def sample_many(
+    log_likelihood: LogLikelihood, dim: int, count: int, n: int, *, seed: int, moves: int = 30
+) -> Array:
+    """Draws (count, n, dim) from ``count`` posteriors at once, for tests over many data sets: one population each.
+
+    Parameters
+    ----------
+    log_likelihood : callable
+        Float32 u (count, P, dim) to (count, P), each row with its own data set.
+    n : int
+        Draws of each, the points of its population.
+    moves : int
+        Of every point once the tempering is over.
+
+    Examples
+    --------
+    >>> centre = torch.tensor([[-1.0], [1.0]])
+    >>> u = sample_many(lambda u: -50 * (u[..., 0] - centre) ** 2, 1, 2, 200, seed=0)
+    >>> u.shape, (u.mean((1, 2)) > 0).tolist()
+    ((2, 200, 1), [False, True])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    population = max(n, 20 * dim, 64)
+    points = _Population(log_likelihood, torch.randn(count, population, dim, generator=generator), generator)
+    _temper(points, generator)
+    for _ in range(moves):
+        points.move(1.0)
+    return points.u[:, :n].double().numpy()
+
+
 def _temper(points: _Population, generator: torch.Generator) -> Array:
     """From the prior to the posterior; returns the log evidence that each population finds."""
     groups, count = points.value.shape
+    if not bool((points.value > -torch.inf).any(1).all()):
+        raise DeepfieldError("the learnt likelihood is zero or NaN all over the prior for an observation")
     beta, evidence = 0.0, np.zeros(groups)
     while beta < 1:
         step = min(_step(value, 1 - beta, 0.5 * count) for value in points.value)

@@ -31,7 +31,7 @@ from deepfield.trust.outliers import OutlierTest
 log = logging.getLogger("deepfield")
 
 FEWEST = 100
-_STEPS = 3000
+_STEPS = 2000
 
 
 def train(
@@ -228,7 +228,7 @@ def nre(
 ) -> Posterior:
     """Neural ratio estimation: p(x | theta) / p(x) by classification, then chains; as :func:`npe`.
 
-    NRE-C (Miller, Weniger & Forre 2022) with eight contrasts; ``contrasts=1`` is the plain classifier (Hermans,
+    NRE-C (Miller, Weniger & Forre 2022) with four contrasts; ``contrasts=1`` is the plain classifier (Hermans,
     Begy & Louppe 2020).
 
     Examples
