@@ -14,11 +14,12 @@ __version__ = "0.1.0"
 SCIENCES = {
     "photoz": "Photometric redshifts: how far is this galaxy?",
     "morphology": "Galaxy morphology: what does this galaxy look like?",
+    "inference": "Simulation-based inference: which parameters made these data?",
 }
 _ROOMS = (*SCIENCES, "core", "data", "physics", "scale", "trust")
 
 if TYPE_CHECKING:
-    from deepfield import core, data, morphology, photoz, physics, scale, trust  # noqa: F401
+    from deepfield import core, data, inference, morphology, photoz, physics, scale, trust  # noqa: F401
 
 __all__ = ["SCIENCES", "__version__", *_ROOMS]
 

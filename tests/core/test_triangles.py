@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib")
 
 def test_regions_hold_their_share():
     x = np.random.default_rng(0).normal(size=(200_000, 2))
-    density, *edges = np.histogram2d(x[:, 0], x[:, 1], 80, [[-4, 4], [-4, 4]])
+    density, *_ = np.histogram2d(x[:, 0], x[:, 1], 80, [[-4, 4], [-4, 4]])
     outer, inner = region_levels(density, (0.95, 0.68))
     assert density[density >= outer].sum() / density.sum() == pytest.approx(0.95, abs=0.01)
     # Of a Gaussian in two dimensions the 68 % region has the area 2 pi ln(1 / 0.32).

@@ -121,4 +121,5 @@ def region_levels(density: Array, shares: Sequence[float]) -> list[float]:
     """
     ordered = np.sort(density.ravel())[::-1]
     total = np.cumsum(ordered) / ordered.sum()
-    return [float(ordered[min(np.searchsorted(total, share), len(ordered) - 1)]) for share in shares]
+    places = np.searchsorted(total, np.asarray(shares)).clip(max=len(ordered) - 1)
+    return [float(value) for value in ordered[places]]

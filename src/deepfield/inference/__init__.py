@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from deepfield.inference.chains import to_arviz, to_getdist, write_chain
     from deepfield.inference.cosmology import Expansion, Measurement, measurement
+    from deepfield.inference.diagnose import Diagnostics, diagnose, predictive_check
     from deepfield.inference.likelihood import RatioTest, profile, ratio_test
     from deepfield.inference.model import InferenceConfig
-    from deepfield.inference.posterior import Posterior
+    from deepfield.inference.posterior import Posterior, export
     from deepfield.inference.priors import Prior
+    from deepfield.inference.rounds import focus
+    from deepfield.inference.run import run
     from deepfield.inference.sampling import Chains
     from deepfield.inference.simulate import simulate
     from deepfield.inference.simulations import Simulations
@@ -23,11 +27,15 @@ if TYPE_CHECKING:
     load = Posterior.load
 
 _HOMES = {
+    "chains": ("to_arviz", "to_getdist", "write_chain"),
     "cosmology": ("Expansion", "Measurement", "measurement"),
+    "diagnose": ("Diagnostics", "diagnose", "predictive_check"),
     "likelihood": ("RatioTest", "profile", "ratio_test"),
     "model": ("InferenceConfig",),
-    "posterior": ("Posterior",),
+    "posterior": ("Posterior", "export"),
     "priors": ("Prior",),
+    "rounds": ("focus",),
+    "run": ("run",),
     "sampling": ("Chains",),
     "simulate": ("simulate",),
     "simulations": ("Simulations",),
@@ -36,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "Chains",
+    "Diagnostics",
     "Expansion",
     "InferenceConfig",
     "Measurement",
@@ -43,15 +52,23 @@ __all__ = [
     "Prior",
     "RatioTest",
     "Simulations",
+    "diagnose",
+    "export",
+    "focus",
     "load",
     "measurement",
     "nle",
     "npe",
     "nre",
+    "predictive_check",
     "profile",
     "ratio_test",
+    "run",
     "simulate",
+    "to_arviz",
+    "to_getdist",
     "train",
+    "write_chain",
 ]
 
 lazy(__name__, _HOMES, saved_model="Posterior")

@@ -121,8 +121,8 @@ def predictive_check(
 ) -> float:
     """Posterior predictive p-value: how usual the observation is among data simulated from its posterior.
 
-    Sharper than :meth:`Posterior.check`, which compares with all of the prior: one bad point among many, or noise of
-    another size, shows here. The data have been used twice, so the p-value is conservative.
+    Sharper than :meth:`Posterior.check`, which compares with all of the prior: one bad point among many, or noise
+    of another size, shows here. The data have been used twice, so the p-value is conservative.
 
     Raises
     ------

@@ -116,7 +116,7 @@ class Posterior:
         return found
 
     def sample_many(self, observations: ArrayLike, n: int = 200, *, seed: int = 0) -> Array:
-        """Draws (M, n, D) for M observations at once, for tests over many: quick, and without their diagnostics."""
+        """Draws (M, n, D) for M observations at once, for tests over many: quick, without their diagnostics."""
         rows = self.encoding.rows(observations)
         if self.method == "npe":
             draws = self._draw(rows, n, seed)
@@ -256,3 +256,16 @@ class Posterior:
 
 def _over_and_over(x: Tensor, u: Tensor) -> Tensor:
     return x.expand(len(u), -1) if len(x) == 1 else x.repeat(len(u) // len(x), 1)
+
+
+def export(model: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Posteriors are drawn from, step by step; there is no single function to write as ONNX.
+
+    Raises
+    ------
+    DeepfieldError
+        Always.
+    """
+    raise DeepfieldError(
+        f"{model} is a posterior: draw from it with 'deepfield inference sample'; it has no ONNX form"
+    )
