@@ -20,7 +20,7 @@ app = App(
 Table = Annotated[
     Path,
     Parameter(
-        help="Parquet, HDF5, FITS or CSV with a column for each parameter of the prior, and the data in column x or "
+        help="Parquet, HDF5, FITS or CSV: a column for each parameter of the prior, the data in column x or "
         "in all other columns; or .npz with arrays theta and x."
     ),
 ]
