@@ -57,10 +57,10 @@ bench: $(VENV)/.installed-test $(foreach d,$(BENCH_DATA),$(foreach s,$(BENCH_SEE
 BENCH_NETS ?= benchmarks/work/nets
 FAIR := "validation": 0.06, "calibration": 0.06
 bench-morphology: $(VENV)/.installed-test
-	$(PY) benchmarks/morphology.py galaxies --groups c8 --seeds 0 1 2 --settings '{$(FAIR), "epochs": 50}' --models $(BENCH_NETS)
+	$(PY) benchmarks/morphology.py galaxies --groups d8 --seeds 0 1 2 --settings '{$(FAIR), "epochs": 43}' --models $(BENCH_NETS)
 	$(PY) benchmarks/morphology.py galaxies --groups none --seeds 0 1 2 --settings '{$(FAIR), "epochs": 72}' --models $(BENCH_NETS)
-	$(PY) benchmarks/morphology.py compare --groups c8 --seeds 0 1 2 --models $(BENCH_NETS)
-	$(PY) benchmarks/morphology.py chirality --settings '{"epochs": 40}'
+	$(PY) benchmarks/morphology.py compare --groups d8 --seeds 0 1 2 --models $(BENCH_NETS)
+	$(PY) benchmarks/morphology.py chirality --groups d8 c8
 	$(PY) benchmarks/morphology.py radio --groups c8 none p4m d8 p4 --seeds 0 1 2 --seconds 20 --crop 96 --pixels 48
 	$(PY) benchmarks/morphology.py votes --seeds 0 1 2 --seconds 100
 	$(PY) benchmarks/morphology.py active --seeds 0 1 2 3 4 --sizes 200,400,600,900,1200 --steps 300

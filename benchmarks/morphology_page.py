@@ -83,6 +83,26 @@ def invariance() -> str:
     return table(head, rows)
 
 
+def chirality() -> str:
+    """Accuracy in each fold, and over those on which nothing was chosen."""
+    ways = ("simulated alone", "real alone", "simulated, then real")
+    rows = []
+    for group, runs in by_group("chirality").items():
+        runs = sorted(runs, key=lambda r: r["seed"])
+        for way in ways:
+            right = [100 * r[way]["accuracy"] for r in runs]
+            n = sum(r["tested"] for r in runs[2:])
+            mean = np.average(right[2:], weights=[r["tested"] for r in runs[2:]])
+            error = np.sqrt(mean * (100 - mean) / n)
+            sure = np.mean([100 * r[way]["right of the surest third"] for r in runs[2:]])
+            rows.append([NAMES[group], way, ", ".join(f"{v:.1f}" for v in right),
+                         f"{mean:.1f} ± {error:.1f}", f"{sure:.1f}",
+                         f"{max(r[way]['change beside an exchange'] for r in runs):.1e}"])  # fmt: skip
+    head = ["net", "learnt from", "right in each fold, %", "folds 3 to 5, %", "their surest third, %",
+            "largest change of p beside the exchange"]  # fmt: skip
+    return table(head, rows)
+
+
 def folded(part: str) -> str:
     """Scores of each group over random splits."""
     head = ["net", "CPU s", "error, %", "log-loss", "ECE"]
@@ -172,16 +192,20 @@ def speed() -> str:
 
 
 def main() -> None:
+    spirals = next(iter(results("chirality")["runs"].values()))
     made = results("galaxies").get("machine", {})
     cores = f"{made.get('processor', '?')}, {made.get('cores', '?')} cores, no GPU"
     fields = {name: function() for name, function in
-              {"galaxies": galaxies, "invariance": invariance, "votes": votes, "active": active,
-               "speed": speed}.items()}  # fmt: skip
+              {"galaxies": galaxies, "invariance": invariance, "chirality": chirality, "votes": votes,
+               "active": active, "speed": speed}.items()}  # fmt: skip
     runs = results("active")["runs"].values()
     fields["pool"] = f"{next(iter(runs))['pool']:,}" if runs else "?"
     fields["active_seeds"] = str(len(runs) // 2)
     voted = list(results("votes")["runs"].values())
     fields |= {"vote_seconds": spread([r["seconds"] for r in voted], 0), "vote_epochs": str(voted[0]["epochs"])}
+    fields["sense_parameters"] = f"{spirals['config']['parameters']:,}"
+    fields["sense"] = f"{100 * spirals['on simulated ones']['accuracy']:.1f}"
+    fields["sense_seconds"] = f"{spirals['seconds before']:.0f}"
     fields |= {"radio": folded("radio"), "machine": cores}
     text = (ROOT / "morphology_page.md").read_text()
     for name, value in fields.items():

@@ -43,7 +43,7 @@ def datasets() -> str:
     from deepfield.data.registry import list_datasets
 
     rows = [
-        [f"`{d.name}`", f"{d.compact.rows:,}", "".join(d.bands), d.title, f"{d.citation}. *{d.licence}*"]
+        [f"`{d.name}`", f"{d.rows:,}", "".join(d.bands), d.title, f"{d.citation}. *{d.licence}*"]
         for d in list_datasets()
     ]
     return _table(["name", "rows", "bands", "what", "cite, *licence*"], rows)

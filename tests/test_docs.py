@@ -25,6 +25,7 @@ RUN_PYTHON = (
     "docs/quickstart.md",
     "docs/photoz.md",
     "docs/morphology.md",
+    "docs/inference.md",
     "docs/scale.md",
     "docs/data.md",
 )

@@ -20,7 +20,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"lensing", "morphology", "photoz"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"inference", "lensing", "morphology", "photoz"}
 
 
 @pytest.mark.parametrize("data", ["registered", "simulated"])
@@ -58,6 +58,15 @@ def test_morphology(
     assert ("simulating" in said) == (data == "simulated")
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
     assert found["change"] < 1e-5 and 0 < found["accuracy"] <= 1
+
+
+def test_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    found = load("inference").main(["--quick", "--out", str(tmp_path / "i.png")])
+    assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")
+    assert "cosmological" not in capsys.readouterr().err
+    assert found["shift"] < 1.5 and found["p_data"] > 0.005 and 0 <= found["p_wilks"] <= 1
+    assert found["p_moved"] < 0.05
 
 
 def _no_network(name: str) -> None:

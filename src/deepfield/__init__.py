@@ -15,11 +15,12 @@ SCIENCES = {
     "photoz": "Photometric redshifts: how far is this galaxy?",
     "morphology": "Galaxy morphology: what does this galaxy look like?",
     "lensing": "Strong lensing: is it a lens, and which?",
+    "inference": "Simulation-based inference: which parameters made these data?",
 }
 _ROOMS = (*SCIENCES, "core", "data", "physics", "scale", "trust")
 
 if TYPE_CHECKING:
-    from deepfield import core, data, lensing, morphology, photoz, physics, scale, trust  # noqa: F401
+    from deepfield import core, data, inference, lensing, morphology, photoz, physics, scale, trust  # noqa: F401
 
 __all__ = ["SCIENCES", "__version__", *_ROOMS]
 

@@ -116,7 +116,7 @@ def list_(*, json: Json = False) -> None:
             "here": registry.available(d.name),
             "title": d.title,
             "science": d.science,
-            "rows": d.compact.rows,
+            "rows": d.rows,
             "licence": d.licence,
             "home": d.home,
         }

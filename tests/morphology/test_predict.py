@@ -2,6 +2,7 @@
 
 import io
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -70,10 +71,11 @@ def test_votes_have_intervals(voter, simulated, tmp_path):
 
 
 def test_votes_averaged_over_turns_are_written_and_read(voter, simulated, tmp_path):
-    voter.save(tmp_path / "m")
+    asked = replace(voter, config=replace(voter.config, average=True))
+    asked.save(tmp_path / "m")
     images = simulated[1][:6]
-    predict_file(tmp_path / "m", images, tmp_path / "v.parquet", average=True, progress=False)
-    p = predict(voter, images, average=True)
+    predict_file(tmp_path / "m", images, tmp_path / "v.parquet", progress=False)
+    p = predict(asked, images)
     assert p.features.shape[1] == 8 * len(voter.answers)
     again, _ = read_prediction(tmp_path / "v.parquet")
     assert again.answers == voter.answers and np.allclose(again.probabilities, p.probabilities, atol=1e-6)

@@ -53,13 +53,11 @@ def test_a_class_that_the_model_does_not_know():
         targets(Table({"label": ["a", "ring"]}), classes=("a", "b"))
 
 
-def test_mirror_images_are_found_by_their_names_and_need_a_group_that_sees_them():
+def test_mirror_images_are_found_by_their_names():
     assert handed(["spiral_cw", "spiral_acw", "edge"]) == ("spiral_cw", "spiral_acw")
-    assert swapped(["a", "b"], (), True) == ()
-    with pytest.raises(DeepfieldError, match="take p4, c8 or none"):
-        swapped(["S clockwise", "S anticlockwise"], (), True)
+    assert swapped(["a", "b"], ()) == ()
     with pytest.raises(DeepfieldError, match="swap names 'x', which is no class"):
-        swapped(["a", "b"], ("a", "x"), False)
+        swapped(["a", "b"], ("a", "x"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_mirror_images_are_found_by_their_names_and_need_a_group_that_sees_them(
 def test_pairs_by_their_common_names(pair, caplog):
     assert handed(["edge", *pair, "spiral"]) == handed([pair[1], "edge", pair[0]]) == pair
     with caplog.at_level("INFO", logger="deepfield"):
-        assert swapped(pair, (), False) == pair
+        assert swapped(pair, ()) == pair
     assert len(caplog.records) == 1 and all(repr(name) in caplog.text for name in pair)
 
 
@@ -97,5 +95,5 @@ def test_pairs_by_their_common_names(pair, caplog):
 )
 def test_names_that_are_no_pair(labels, caplog):
     with caplog.at_level("INFO", logger="deepfield"):
-        assert swapped(labels, (), True) == ()
+        assert swapped(labels, ()) == ()
     assert not caplog.records

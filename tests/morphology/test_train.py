@@ -111,12 +111,12 @@ def test_fine_tuning_on_fluxes_from_a_model_of_pictures(model, toy, tiny):
         train(read(pixels / np.float32(255), catalog=table), init=model, **tiny)
 
 
-def test_chirality_needs_a_group_that_sees_it(stamps, tiny):
+def test_chirality_is_found_by_the_names_of_the_classes(stamps, tiny):
     new = stamps[:]
     new.table["label"] = np.where(np.asarray(new.table["label"]) == "flat", "spiral_cw", "spiral_acw")
-    with pytest.raises(DeepfieldError, match="take p4, c8 or none"):
-        train(new, group="p4m", **tiny)
     assert train(new, group="p4", **{**tiny, "epochs": 1}).config.swap == ("spiral_cw", "spiral_acw")
+    assert train(new, **{**tiny, "epochs": 1}).config.group == "d8"
+    assert train(stamps, **{**tiny, "epochs": 1}).config.group == "c8"
 
 
 @pytest.mark.parametrize(
@@ -154,3 +154,18 @@ def test_the_digest_is_of_pixels_too(toy):
     first = digest(read(pixels, catalog=table))
     pixels[0] += 1
     assert digest(read(pixels, catalog=table)) != first
+
+
+def test_a_net_with_mirrors_exchanges_the_classes_that_a_mirror_does(toy, tiny, tmp_path):
+    pixels, _ = toy(60)
+    names = np.array(["spiral_cw", "spiral_acw", "none"])[np.arange(60) % 3]
+    images = read(pixels, catalog={"label": names})
+    trained = train(images, group="p4m", **tiny)
+    trained.save(tmp_path / "m")
+    loaded = morphology.load(tmp_path / "m")
+    assert loaded.labels == ("none", "spiral_acw", "spiral_cw") and loaded.net["exchange"] == [2, 1]
+    p = morphology.predict(loaded, images[:9]).probabilities
+    mirrored = morphology.predict(loaded, read(pixels[:9, ..., ::-1].copy())).probabilities
+    assert np.allclose(mirrored, p[:, [0, 2, 1]], atol=2e-6) and np.abs(p[:, 1] - p[:, 2]).max() > 1e-5
+    again = train(images, init=loaded, **tiny)
+    assert again.net["exchange"] == [2, 1]

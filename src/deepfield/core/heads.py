@@ -354,6 +354,7 @@ def build_head(config: dict[str, Any]) -> Head:
     >>> build_head(GaussianMixture(4).config).n_features
     12
     """
+    from deepfield.core.autoregressive import AutoregressiveMixture
     from deepfield.core.flow import Flow
     from deepfield.core.votes import Votes
     from deepfield.core.warp import Warped
@@ -362,7 +363,7 @@ def build_head(config: dict[str, Any]) -> Head:
         c.__name__: c
         for c in (
             GaussianMixture, Categorical, Bernoulli, GaussianVector, ClassMixture, Flow, Votes, GivenMixture,
-            GivenTable,
+            GivenTable, AutoregressiveMixture,
         )
     }  # fmt: skip
     if not isinstance(config, dict):

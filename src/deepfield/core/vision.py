@@ -120,9 +120,10 @@ def embed(served: nn.Module, x: Tensor) -> Tensor:
     stages: Any = served
     camera, body = stages[0], stages[1]
     nets: list[Any] = list(body.nets) if isinstance(body, Parallel) else [body]
+    device = next(served.parameters()).device
     found = [
-        torch.cat([net.embed(seen) for net in nets], 1)
-        for seen in (camera(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK))
+        torch.cat([net.embed(seen) for net in nets], 1).cpu()
+        for seen in (camera(x[i : i + CHUNK].to(device)) for i in range(0, len(x), CHUNK))
     ]
     return torch.cat(found) if found else torch.zeros(0, sum(net.n_features for net in nets))
 

@@ -149,6 +149,24 @@ def spacewarps(paths: Sequence[Path]) -> Table:
         raise TableError(f"'{paths[0]}' does not hold images, name, zooid and grade: {error}") from error
 
 
+def supernova_bins(paths: Sequence[Path]) -> Table:
+    """Binned supernova distances in the format of SNLS and CosmoMC: a table of bins, a covariance.
+
+    Columns ``z``, ``z_hel``, ``mu`` (mag, up to a common number) and ``covariance`` (mag^2), a row of the matrix
+    for each bin. The second file holds the size and the numbers of the matrix; errors in the column ``dmb`` of the
+    first are added to its diagonal.
+    """
+    bins, matrix = paths
+    try:
+        values = np.loadtxt(bins, comments="#", ndmin=2, usecols=(1, 2, 4, 5))
+        numbers = np.loadtxt(matrix)
+        size = int(numbers[0])
+        covariance = numbers[1:].reshape(size, size) + np.diag(values[:, 3] ** 2)
+    except (OSError, ValueError, IndexError) as error:
+        raise TableError(f"cannot read '{bins}' and '{matrix}': {str(error).splitlines()[0]}") from error
+    return Table({"z": values[:, 0], "z_hel": values[:, 1], "mu": values[:, 2], "covariance": covariance})
+
+
 READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mlz": mlz,
     "annz": annz,
@@ -158,6 +176,7 @@ READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "gz2_fractions": gz2_fractions,
     "mirabest": mirabest,
     "spacewarps": spacewarps,
+    "supernova_bins": supernova_bins,
 }
 """The readers by the name under which the registry knows them."""
 

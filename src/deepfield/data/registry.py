@@ -62,7 +62,10 @@ class Compact:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One registered data set; ``content`` is photometry (with standard columns), images or votes."""
+    """One registered data set; ``content`` is photometry (with standard columns), images, votes or measurements.
+
+    Small originals have no compact form.
+    """
 
     name: str
     title: str
@@ -75,10 +78,16 @@ class Dataset:
     commit: str
     reader: str
     files: tuple[RemoteFile, ...]
-    compact: Compact
+    compact: Compact | None = None
+    count: int = 0
     fingerprint: tuple[str, ...] = ()
     notes: str = ""
     content: str = "photometry"
+
+    @property
+    def rows(self) -> int:
+        """How many there are: in the compact form, or else ``count``."""
+        return self.count if self.compact is None else self.compact.rows
 
 
 @functools.cache
@@ -89,9 +98,10 @@ def _registry() -> dict[str, Dataset]:
 
 def _dataset(entry: dict[str, Any]) -> Dataset:
     remote = tuple(RemoteFile(**item) for item in entry.pop("files"))
-    compact = Compact(**entry.pop("compact"))
+    compact = Compact(**entry.pop("compact")) if "compact" in entry else None
     marks = tuple(entry.pop("fingerprint", ()))
-    return Dataset(**entry | {"bands": tuple(entry["bands"])}, files=remote, compact=compact, fingerprint=marks)
+    plain = entry | {"bands": tuple(entry["bands"])}
+    return Dataset(**plain, files=remote, compact=compact, fingerprint=marks)
 
 
 def list_datasets() -> tuple[Dataset, ...]:
@@ -218,7 +228,7 @@ def fingerprint(table: Table, bands: Sequence[str], rows: Sequence[int] | None =
 
 
 def _is_compact(entry: Dataset, paths: Sequence[Path]) -> bool:
-    return len(paths) == 1 and paths[0].name == Path(entry.compact.path).name
+    return entry.compact is not None and len(paths) == 1 and paths[0].name == Path(entry.compact.path).name
 
 
 def _read(entry: Dataset, paths: Sequence[Path]) -> Table:
@@ -251,11 +261,12 @@ def cache_folder(name: str) -> Path:
 def _local(entry: Dataset) -> tuple[Path, ...]:
     """Return the first complete set of files at hand, or nothing."""
     root = _root()
-    compact = Path(entry.compact.path)
-    places = [] if root is None else [root / compact, root / compact.name]
-    for place in [*places, cache_folder(entry.name) / compact.name]:
-        if place.is_file():
-            return (place,)
+    if entry.compact is not None:
+        compact = Path(entry.compact.path)
+        places = [] if root is None else [root / compact, root / compact.name]
+        for place in [*places, cache_folder(entry.name) / compact.name]:
+            if place.is_file():
+                return (place,)
     folders = [] if root is None else [root / entry.name, root / entry.science / entry.name]
     for folder in [*folders, cache_folder(entry.name)]:
         paths = tuple(folder / file.name for file in entry.files)
@@ -265,7 +276,7 @@ def _local(entry: Dataset) -> tuple[Path, ...]:
 
 
 def _check(entry: Dataset, paths: Sequence[Path]) -> None:
-    if _is_compact(entry, paths):
+    if entry.compact is not None and _is_compact(entry, paths):
         _same(paths[0], entry.compact.sha256, entry.name)
         return
     for path, file in zip(paths, entry.files):
@@ -291,10 +302,8 @@ def _same(path: Path, sha256: str, name: str) -> None:
 
 def _verify(entry: Dataset, table: Table) -> None:
     """Compare an original whose sha256 is not registered with what is known of its contents."""
-    if len(table) < entry.compact.rows:
-        raise DataError(
-            f"data set '{entry.name}': {len(table)} rows were read, at least {entry.compact.rows} are in it"
-        )
+    if len(table) < entry.rows:
+        raise DataError(f"data set '{entry.name}': {len(table)} rows were read, at least {entry.rows} are in it")
     absent = set(entry.fingerprint) - set(fingerprint(table, entry.bands))
     if absent:
         raise DataError(
@@ -315,13 +324,19 @@ def _remember(paths: Sequence[Path]) -> None:
             temporary.write_text(found + "\n")
 
 
+def _wanted(entry: Dataset) -> str:
+    if entry.compact is not None:
+        return entry.compact.path
+    return ", ".join(f"{entry.science}/{entry.name}/{file.name}" for file in entry.files)
+
+
 def _fetch(entry: Dataset, progress: bool) -> tuple[Path, ...]:
     import pooch
 
     if not entry.files:
         raise DataError(
             f"data set '{entry.name}' is not at hand and its original is many files at {entry.home} (commit "
-            f"{entry.commit}): set {VARIABLE} to a folder that holds {entry.compact.path}"
+            f"{entry.commit}): set {VARIABLE} to a folder that holds {_wanted(entry)}"
         )
     folder = cache_folder(entry.name)
     pooch.get_logger().setLevel("WARNING")
@@ -336,7 +351,7 @@ def _fetch(entry: Dataset, progress: bool) -> tuple[Path, ...]:
             raise DataError(
                 f"data set '{entry.name}' is not at hand and {file.url} cannot be fetched "
                 f"({type(error).__name__}): with a network try again, without one set {VARIABLE} to a folder "
-                f"that holds {entry.compact.path}"
+                f"that holds {_wanted(entry)}"
             ) from error
         paths.append(Path(place))
     _check(entry, paths)

@@ -50,7 +50,7 @@ def predict(
     catalog: Catalog = None,
     column: Column = "",
     pixel_scale: Scale = 0.0,
-    average: Annotated[bool, Parameter(negative="")] = False,
+    device: str = "auto",
     workers: int = 1,
 ) -> None:
     """Write class probabilities or vote fractions for every image, in order.
@@ -63,15 +63,15 @@ def predict(
         A folder that `train` wrote, or the name of a model that comes with deepfield (`deepfield models`).
     out
         .parquet, with `p_<class>`, or `<question>_<answer>` and its `_lo68` and `_hi68`.
-    average
-        Ask of each image turned and mirrored, and average: for nets of the group none.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
     workers
         Threads that decode images.
     """
     from deepfield.morphology.predict import predict_file
 
     counts = predict_file(
-        model, images, out, average=average, catalog=catalog, column=column or None, pixel_scale=pixel_scale,
+        model, images, out, device=device, catalog=catalog, column=column or None, pixel_scale=pixel_scale,
         workers=workers,
     )  # fmt: skip
     print(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepfield.core.devices import pick_device
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.heads import Categorical, Ensemble, Head
 from deepfield.core.model import Model
@@ -39,7 +40,8 @@ class MorphologyConfig:
         In place of labels, votes over a tree of questions: "gz2", "decals12", "decals5" or "desi".
     group : str
         What the net is blind to by construction: "c8" turns by 45 degrees, "p4" by 90; "d8" and "p4m" the same and
-        mirrors too, so that clockwise and anticlockwise are one; "none" nothing.
+        mirrors too, save for two classes that a mirror exchanges: their probabilities it exchanges, exactly;
+        "none" nothing. By default d8 where there are such classes, else c8.
     pixels : int
         Pixels on a side of what the net sees; images are averaged down to it.
     stretch : str
@@ -69,6 +71,9 @@ class MorphologyConfig:
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
+    average : bool
+        Whether the net is asked of each image turned by 0, 90, 180 and 270 degrees, and mirrored where the task is
+        blind to it, and the answers averaged; calibrated as such. For the group "none", which is not blind to it.
     validation, calibration : float
         Shares of the images kept from training: to stop in time, and to calibrate.
     seed : int
@@ -77,7 +82,7 @@ class MorphologyConfig:
 
     labels: tuple[str, ...] = ()
     tree: str = ""
-    group: str = "c8"
+    group: str = ""
     pixels: int = 64
     stretch: str = "auto"
     members: int = 1
@@ -95,6 +100,7 @@ class MorphologyConfig:
     blur: float = 0.7
     noise: float = 0.2
     thaw: float = 0.1
+    average: bool = False
     validation: float = 0.1
     calibration: float = 0.1
     seed: int = 0
@@ -110,7 +116,7 @@ class MorphologyConfig:
             raise DeepfieldError(f"give labels ({', '.join(self.labels)}) or a tree ('{self.tree}'), not both")
         if self.tree:
             tree(self.tree)  # tells which trees there are
-        if self.group not in GROUPS:
+        if self.group and self.group not in GROUPS:
             raise DeepfieldError(f"group '{self.group}' is not one of {', '.join(GROUPS)}")
         if self.stretch not in ("auto", *KINDS):
             raise DeepfieldError(f"stretch '{self.stretch}' is not one of auto, {', '.join(KINDS)}")
@@ -204,20 +210,32 @@ class MorphologyModel:
         """The net with its filters expanded to ordinary convolutions, for inference."""
         return ordinary(self.model)
 
-    @torch.no_grad()
-    def features(self, x: Tensor, *, average: bool = False) -> Tensor:
-        """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged.
+    @property
+    def device(self) -> torch.device:
+        """Where it is asked; see :meth:`on`."""
+        return next(self.served.parameters()).device
 
-        ``average`` asks of the image turned by 0, 90, 180 and 270 degrees, and of its mirror images where the task
-        is blind to them: what a net of group "none" gains from being asked eight times.
+    def on(self, device: str = "auto") -> MorphologyModel:
+        """The same model, asked on a device: "auto" takes the accelerator where there is one.
+
+        Raises
+        ------
+        DeepfieldError
+            If there is no such device.
         """
-        size = len(self.answers)
+        self.served.to(pick_device(device))
+        return self
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Features (N, V, F) of raw pixels (N, B, side, side), from each member, and each turn if averaged."""
+        size, average = len(self.answers), self.config.average
         found = []
         for start in range(0, len(x), CHUNK):
-            part = x[start : start + CHUNK]
+            part = x[start : start + CHUNK].to(self.device)
             versions = [part.rot90(k, (2, 3)) for k in range(4 if average else 1)]
             versions += [v.flip(3) for v in versions] if average and self.blind_to_mirrors else []
-            found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1))
+            found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1).cpu())
         return torch.cat(found) if found else torch.zeros(0, self.config.members, size)
 
     def embed(self, x: Tensor) -> Tensor:

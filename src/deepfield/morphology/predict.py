@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("deepfield")
 
 
-def predict(model: MorphologyModel, images: Images, *, average: bool = False) -> MorphologyPrediction:
+def predict(model: MorphologyModel, images: Images, *, device: str = "auto") -> MorphologyPrediction:
     """What every image shows, in order; broken images are NaN, and a warning counts them.
 
     Parameters
@@ -41,16 +41,16 @@ def predict(model: MorphologyModel, images: Images, *, average: bool = False) ->
     model : MorphologyModel
     images : Images
         With the model's bands and pixels on a side, as :func:`deepfield.morphology.read` gives them.
-    average : bool
-        Whether each image is asked turned by four angles, and mirrored, and the answers averaged: for nets of the
-        group "none", which are not blind to it.
+    device : str
+        Where the net works; "auto" takes the accelerator where there is one.
 
     Raises
     ------
     DeepfieldError
-        If the images have another number of bands or another size, or are bytes where the model takes fluxes.
+        If there is no such device, or the images have another number of bands or another size, or are bytes where
+        the model takes fluxes.
     """
-    prediction = answer(model, *_features(model, images, average))
+    prediction = answer(model, *_features(model.on(device), images))
     counts = Counts()
     counts.add(prediction.reasons)
     if counts.unserved:
@@ -64,9 +64,9 @@ def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) 
     return MorphologyPrediction(head, flat, answers=model.answers, reasons=reasons)
 
 
-def _features(model: MorphologyModel, images: Images, average: bool) -> tuple[Tensor, NDArray[np.str_]]:
+def _features(model: MorphologyModel, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
     check(model, images)
-    return serve(images, lambda x: model.features(x, average=average))
+    return serve(images, model.features)
 
 
 def predict_file(
@@ -74,7 +74,7 @@ def predict_file(
     images: Any,
     out: str | os.PathLike[str],
     *,
-    average: bool = False,
+    device: str = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Counts:
@@ -88,7 +88,7 @@ def predict_file(
         What :func:`deepfield.morphology.read` takes; ``options`` are its own.
     out : path
         ``.parquet``.
-    average : bool
+    device : str
         As for :func:`predict`.
 
     Raises
@@ -99,27 +99,27 @@ def predict_file(
     from deepfield.core.prediction_files import KEY, describe
 
     target = checked_target(out, images)
-    served = MorphologyModel.load(model)
+    served = MorphologyModel.load(model).on(device)
     stamps = open_images(served, images, **options)
     check(served, stamps)
-    nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side), average=average)
+    nothing = served.features(torch.zeros(1, len(served.bands), served.side, served.side))
     metadata = {KEY: describe(answer(served, nothing, np.array([""])))}
     return serve_file(
         stamps,
         target,
-        lambda part: _arrow(served, part, average).replace_schema_metadata(metadata),
-        job={"source": str(images), "model": identity(model), "average": average},
+        lambda part: _arrow(served, part).replace_schema_metadata(metadata),
+        job={"source": str(images), "model": identity(model), "options": str(options)},
         progress=progress,
     )
 
 
-def _arrow(model: MorphologyModel, part: Images, average: bool) -> pa.Table:
+def _arrow(model: MorphologyModel, part: Images) -> pa.Table:
     """The rows of one batch as they stand in the file."""
     import pyarrow as pa
 
     from deepfield.core.prediction_files import feature_column
 
-    found = answer(model, *_features(model, part, average))
+    found = answer(model, *_features(model, part))
     arrays: dict[str, Any] = {"object_id": pa.array(identifiers(part))}
     arrays |= {name: pa.array(values) for name, values in found.columns().items()}
     arrays["reason"] = pa.array(found.reasons.tolist(), pa.string())

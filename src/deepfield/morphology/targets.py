@@ -171,22 +171,17 @@ def handed(labels: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def swapped(labels: Sequence[str], swap: Sequence[str], group_mirrors: bool) -> tuple[str, ...]:
+def swapped(labels: Sequence[str], swap: Sequence[str]) -> tuple[str, ...]:
     """The two classes that a mirror exchanges: given, or found by their names.
 
     Raises
     ------
     DeepfieldError
-        If they are no classes, or the net's group is blind to their difference.
+        If they are no classes.
     """
     pair = tuple(swap) or handed(labels)
     if wrong := [name for name in pair if name not in labels]:
         raise DeepfieldError(f"swap names '{wrong[0]}', which is no class; classes: {', '.join(labels) or 'none'}")
-    if pair and group_mirrors:
-        raise DeepfieldError(
-            f"'{pair[0]}' and '{pair[1]}' are mirror images of each other, which the groups p4m and d8 "
-            "cannot tell apart: take p4, c8 or none"
-        )
     if pair:
         log.info("a mirrored image of class '%s' is taken for one of class '%s', and the other way round", *pair)
     return pair

@@ -22,7 +22,7 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.model import members
 from deepfield.core.nets import parameters_of
 from deepfield.core.nets.camera import Camera
-from deepfield.core.nets.group import Group
+from deepfield.core.nets.group import GROUPS
 from deepfield.core.store import checkpoints
 from deepfield.core.vision import inherit, learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
@@ -103,7 +103,7 @@ def fit(
     TableError
         If labels or votes are missing, or fewer than 40 images have any.
     DeepfieldError
-        If classes are mirror images of each other and the group is blind to mirrors, or ``init`` does not fit.
+        If ``swap`` names no classes, or ``init`` does not fit.
     """
     base = MorphologyModel.load(init) if isinstance(init, str | os.PathLike) else init
     config = replace(config or MorphologyConfig(), **overrides)
@@ -112,7 +112,8 @@ def fit(
             config, **{k: getattr(base.config, k) for k in ("group", "pixels", "members", "parameters")}
         )
     truth = targets(images.table, config.labels, tree=tree(config.tree) if config.tree else None)
-    config = replace(config, swap=swapped(truth.labels, config.swap, Group(config.group).mirrors))
+    swap = swapped(truth.labels, config.swap)
+    config = replace(config, swap=swap, group=config.group or ("d8" if swap else "c8"))
     rows = _split(truth, config)
     model = _begin(images, truth, rows["train"], config, base)
     # In a net this small a second thread waits more than it works, and on a busy machine far more.
@@ -163,10 +164,13 @@ def _begin(
     kind = config.stretch if config.stretch != "auto" else "asinh" if sample.is_floating_point() else "linear"
     kind = base.kind if base else kind
     outputs = head_of(truth.labels, truth.tree).n_features
+    pair = [list(truth.labels).index(name) for name in config.swap] if GROUPS[config.group][1] else []
+    chosen = {"dropout": config.dropout, "exchange": pair}
+    bands = len(images.bands)
     net = (
-        dict(base.net)
+        (base.net | chosen)
         if base
-        else net_options(config.parameters, len(images.bands), outputs, group=config.group, dropout=config.dropout)
+        else net_options(config.parameters, bands, outputs, group=config.group, **chosen)
     )
     fresh = build(config, net, bands=len(images.bands), kind=kind, labels=truth.labels, questions=truth.tree)
     crop = int(images.meta.get("crop", 0))
@@ -199,7 +203,7 @@ def _take_over(model: MorphologyModel, base: MorphologyModel, images: Images) ->
     check_pixels(base, images)
     inherit(model.model, base.model, last=model.answers == base.answers)
     stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
-    if said := stretch.check(images.bands, scale):
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
     stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 

@@ -196,6 +196,26 @@ def test_no_images_give_no_features():
     assert ConvNet(3, 4, width=8).eval()(torch.zeros(0, 3, 32, 32)).shape == (0, 4)
 
 
+@pytest.mark.parametrize("group", ["p4m", "d8"])
+def test_a_mirror_exchanges_two_outputs_and_keeps_the_others(group):
+    net = ConvNet(2, 4, group=group, width=24, exchange=(1, 3)).eval()
+    nn.init.normal_(net.project.weight)  # it begins near zero
+    nn.init.normal_(net.project.bias)
+    x = torch.randn(3, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    y = net(x)
+    assert (y[:, 1] - y[:, 3]).abs().max() > 5e-3, "the two differ"
+    for seen in (x.flip(3), x.flip(2), x.rot90(1, (2, 3)).flip(3)):
+        assert torch.allclose(net(seen), y[:, [0, 3, 2, 1]], atol=1e-5)
+        assert torch.allclose(net.ordinary()(seen), y[:, [0, 3, 2, 1]], atol=1e-5)
+    assert torch.allclose(net(x.rot90(1, (2, 3))), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(("group", "pair"), [("c8", (0, 1)), ("d8", (0, 0)), ("d8", (0, 5)), ("d8", (0, 1, 2))])
+def test_outputs_that_cannot_be_exchanged(group, pair):
+    with pytest.raises(DeepfieldError, match="exchange is of two of 3 outputs"):
+        ConvNet(1, 3, group=group, width=16, exchange=pair)
+
+
 def test_moments_know_where_things_are_and_how_they_lie():
     x = torch.zeros(3, 1, 64, 64)
     x[0, 0, 20:24, 20:24] = x[1, 0, 36:40, 20:24] = x[2, 0, 20:24, 36:40] = 5.0  # the same spot elsewhere

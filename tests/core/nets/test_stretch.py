@@ -68,6 +68,8 @@ def test_the_camera_is_saved_with_the_model():
     assert float(b.pixel_scale) == pytest.approx(0.396) and b.psf_fwhm.tolist() == pytest.approx([1.4, 1.3])
     assert b.check(("g", "r"), 0.4) == "" and b.check(("g", "r"), 0.0) == ""
     assert "0.2 arcsec a pixel, those the model learnt from 0.396" in b.check(("g", "r"), 0.2)
+    assert b.check(("g", "r"), 0.4, (1.7, 1.1)) == ""
+    assert b.check(("g", "r"), 0.4, (1.4, 2.0)) == "the PSF in r is 2 arcsec wide, that the model learnt with 1.3"
     assert "have 3 bands" in b.check(("g", "r", "i"), 0.396)
 
 

@@ -131,6 +131,9 @@ class ConvNet(nn.Module):
         Inner fields of a block over its fields.
     dropout : float
         Before the last layer.
+    exchange : tuple of int
+        Two outputs that a mirror exchanges, such as the logits of clockwise and anticlockwise spirals; for the
+        groups with mirrors, to which these outputs are not blind then. Others keep their values.
     moments : int
         0: the mean of the last maps over the image, which is all that an invariant answer may know. Above: the
         moments of the maps up to that order, so that the features know where in the image things are; for the
@@ -162,6 +165,7 @@ class ConvNet(nn.Module):
         kernel: int = 5,
         expand: float = 2.0,
         dropout: float = 0.0,
+        exchange: Sequence[int] = (),
         moments: int = 0,
     ) -> None:
         super().__init__()
@@ -189,12 +193,22 @@ class ConvNet(nn.Module):
         self.n_features = channels * ((moments + 1) * (moments + 2) // 2)
         self.last = ConvNorm(g, fields, channels, 1)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(self.n_features, n_out)
+        if exchange:
+            if not g.mirrors or len({*exchange}) != 2 or len(exchange) > 2 or not {*exchange} <= {*range(n_out)}:
+                raise DeepfieldError(
+                    f"exchange is of two of {n_out} outputs of a net with mirrors (p4m, d8), got "
+                    f"{tuple(exchange)} and group '{group}'"
+                )
+            self.n_features *= 2
+        self.project = Handed(self.n_features, n_out, exchange) if exchange else nn.Linear(self.n_features, n_out)
         nn.init.normal_(self.project.weight, std=0.1 / self.n_features**0.5)
         nn.init.zeros_(self.project.bias)
 
     def embed(self, x: Tensor) -> Tensor:
-        """The invariant features (N, n_features) before the last layer."""
+        """The features (N, n_features) before the last layer.
+
+        They are invariant; with ``exchange`` a mirror exchanges their halves.
+        """
         h = F.silu(self.stem(self.entrance(x)))
         for stage in self.stages:
             h = stage(halve(h))
@@ -203,8 +217,8 @@ class ConvNet(nn.Module):
         weight = (inside / inside.sum()).to(h.dtype)
         if self.moments:
             return torch.einsum("nchw,khw->nck", h, weight * polynomials(self.moments, h)).flatten(1)
-        h = (h * weight).sum((-1, -2))
-        return h.unflatten(1, (self.group.order, self.n_features)).mean(1)
+        halves = 2 if isinstance(self.project, Handed) else 1  # the mirrored versions come last
+        return (h * weight).sum((-1, -2)).unflatten(1, (halves, self.group.order // halves, -1)).mean(2).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.dropout(self.embed(x)))
@@ -236,6 +250,30 @@ class ConvNet(nn.Module):
                 if isinstance(child, ConvNorm | GroupConv):
                     setattr(module, name, child.ordinary())
         return plain.requires_grad_(False)
+
+
+class Handed(nn.Linear):
+    """A linear layer of (u, v) in which two outputs are exchanged, and the others kept, when u and v are.
+
+    Examples
+    --------
+    >>> layer, x = Handed(4, 3, (0, 2)), torch.randn(1, 4)
+    >>> bool(torch.allclose(layer(x.roll(2, 1)), layer(x)[:, [2, 1, 0]], atol=1e-6))
+    True
+    """
+
+    other: Tensor
+
+    def __init__(self, n_in: int, n_out: int, exchange: Sequence[int]) -> None:
+        super().__init__(n_in, n_out)
+        one, two = exchange
+        other = torch.arange(n_out)
+        other[[one, two]] = other[[two, one]]
+        self.register_buffer("other", other, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mirrored = self.weight.roll(self.in_features // 2, 1)[self.other]
+        return F.linear(x, (self.weight + mirrored) / 2, (self.bias + self.bias[self.other]) / 2)
 
 
 def parameters_of(net: nn.Module) -> int:

@@ -139,8 +139,12 @@ class Stretch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (self._stretched(x.to(self.scale.dtype)) - self.shift) / self.scale
 
-    def check(self, bands: Sequence[str], pixel_scale: float, *, tolerance: float = 0.1) -> str:
-        """Say what speaks against using images of other bands or scale, or "" if nothing does.
+    def check(
+        self, bands: Sequence[str], pixel_scale: float, psf_fwhm: Sequence[float] = (), *, tolerance: float = 0.1
+    ) -> str:
+        """Say what speaks against using images of other bands, scale or seeing, or "" if nothing does.
+
+        Seeing may differ by three times the tolerance: it varies from night to night.
 
         Examples
         --------
@@ -154,6 +158,9 @@ class Stretch(nn.Module):
         known = float(self.pixel_scale)
         if known and pixel_scale and abs(pixel_scale / known - 1) > tolerance:
             return f"the images have {pixel_scale:g} arcsec a pixel, those the model learnt from {known:g}"
+        for band, fwhm, own in zip(bands, psf_fwhm, self.psf_fwhm.tolist()):
+            if own and abs(fwhm / own - 1) > 3 * tolerance:
+                return f"the PSF in {band} is {fwhm:g} arcsec wide, that the model learnt with {own:g}"
         return ""
 
 

@@ -101,7 +101,7 @@ def check(model: Taker, images: Images) -> None:
         )
     check_pixels(model, images)
     scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
-    if said := stretch.check(images.bands, scale):
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
     known = scale and float(stretch.pixel_scale)
     if not known and images.meta["native"] != model.seen["native"]:

@@ -1,0 +1,74 @@
+"""Simulation-based inference: which parameters made these data? NPE, NLE and NRE, with their own tests.
+
+The names load when they are first touched, so that the command line can explain itself without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepfield.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from deepfield.inference.chains import to_arviz, to_getdist, write_chain
+    from deepfield.inference.cosmology import Expansion, Measurement, measurement
+    from deepfield.inference.diagnose import Diagnostics, diagnose, predictive_check
+    from deepfield.inference.likelihood import RatioTest, profile, ratio_test
+    from deepfield.inference.model import InferenceConfig
+    from deepfield.inference.posterior import Posterior, export
+    from deepfield.inference.priors import Prior
+    from deepfield.inference.rounds import focus
+    from deepfield.inference.run import run
+    from deepfield.inference.sampling import Chains
+    from deepfield.inference.simulate import simulate
+    from deepfield.inference.simulations import Simulations
+    from deepfield.inference.train import nle, npe, nre, train
+
+    load = Posterior.load
+
+_HOMES = {
+    "chains": ("to_arviz", "to_getdist", "write_chain"),
+    "cosmology": ("Expansion", "Measurement", "measurement"),
+    "diagnose": ("Diagnostics", "diagnose", "predictive_check"),
+    "likelihood": ("RatioTest", "profile", "ratio_test"),
+    "model": ("InferenceConfig",),
+    "posterior": ("Posterior", "export"),
+    "priors": ("Prior",),
+    "rounds": ("focus",),
+    "run": ("run",),
+    "sampling": ("Chains",),
+    "simulate": ("simulate",),
+    "simulations": ("Simulations",),
+    "train": ("nle", "npe", "nre", "train"),
+}
+
+__all__ = [
+    "Chains",
+    "Diagnostics",
+    "Expansion",
+    "InferenceConfig",
+    "Measurement",
+    "Posterior",
+    "Prior",
+    "RatioTest",
+    "Simulations",
+    "diagnose",
+    "export",
+    "focus",
+    "load",
+    "measurement",
+    "nle",
+    "npe",
+    "nre",
+    "predictive_check",
+    "profile",
+    "ratio_test",
+    "run",
+    "simulate",
+    "to_arviz",
+    "to_getdist",
+    "train",
+    "write_chain",
+]
+
+lazy(__name__, _HOMES, saved_model="Posterior")

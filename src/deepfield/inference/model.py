@@ -1,0 +1,205 @@
+"""One model with its arguments exchanged: q(theta | x), q(x | theta), or r(x, theta).
+
+- NPE: an embedding of the data, and a density of u, the parameters on the line of their prior.
+- NLE: a net of u, and a density of the data.
+- NRE: an embedding of the data and a net of both, and a Bernoulli head: do they belong together?
+
+Each is a net and a head, fitted by :func:`deepfield.core.fit.fit`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepfield.core.autoregressive import AutoregressiveMixture
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.flow import Flow
+from deepfield.core.heads import Bernoulli, Head
+from deepfield.core.model import Model, ensemble
+from deepfield.core.nets import ConvNet, ResidualMLP
+from deepfield.inference.encoding import Encoding
+
+METHODS = ("npe", "nle", "nre")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """What the estimator is, and how it is trained.
+
+    Parameters
+    ----------
+    method : str
+        "npe", "nle" or "nre".
+    members : int
+        Nets whose densities are averaged.
+    density : str
+        "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`) or "flow" (neural
+        splines, :class:`deepfield.core.flow.Flow`).
+    width, blocks, context : int
+        Of the embedding: width and residual blocks of its net, and the features it gives.
+    hidden, components : int
+        Of the density: width of its nets, and Gaussians in each factor.
+    dropout : float
+        -1 chooses for the method: half of what is known of the parameters in NPE stands in few simulations.
+    contrasts : int
+        Of NRE: shuffled parameters for each simulation (NRE-C); 1 is the plain classifier.
+    epochs : int
+        0 takes as many as make 2,000 steps, from 20 to 300.
+    batch : int
+    learning_rate : float
+    validation : float
+        Share of the simulations that are held out to choose the epoch.
+    seed : int
+    """
+
+    method: str = "npe"
+    members: int = 2
+    density: str = "mixture"
+    width: int = 128
+    blocks: int = 1
+    context: int = 32
+    hidden: int = 64
+    components: int = 8
+    dropout: float = -1.0
+    contrasts: int = 4
+    epochs: int = 0
+    batch: int = 256
+    learning_rate: float = 4e-3
+    validation: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise DeepfieldError(f"method is one of {', '.join(METHODS)}, not '{self.method}'")
+        if self.density not in ("mixture", "flow"):
+            raise DeepfieldError(f"density is 'mixture' or 'flow', not '{self.density}'")
+        for name in ("members", "width", "blocks", "context", "hidden", "components", "contrasts", "batch"):
+            if not 1 <= getattr(self, name) <= 4096:
+                raise DeepfieldError(f"{name} lies between 1 and 4096, got {getattr(self, name)}")
+        if not 0 < self.validation < 1 or not self.dropout < 1 or self.epochs < 0:
+            raise DeepfieldError("validation lies between 0 and 1, dropout below 1, and epochs at 0 or above")
+
+    def drop(self) -> float:
+        """The dropout that is meant."""
+        return self.dropout if self.dropout >= 0 else {"npe": 0.2, "nle": 0.1, "nre": 0.1}[self.method]
+
+
+class MapEmbedding(nn.Module):
+    """Features (N, context) of maps (N, channels, height, width): a convolutional net without a direction."""
+
+    def __init__(self, channels: int, context: int, width: float) -> None:
+        super().__init__()
+        self.net = ConvNet(channels, context, group="p4m", width=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class RatioNet(nn.Module):
+    """log r(x, u) (N, 1) of encoded data and parameters in one row, [x, u].
+
+    Parameters
+    ----------
+    encoding : Encoding
+    dim : int
+        Number of parameters.
+    """
+
+    def __init__(self, encoding: Encoding, dim: int, config: InferenceConfig) -> None:
+        super().__init__()
+        self.shape, self.dim = _out(encoding), dim
+        self.embed = embedding(encoding, config)
+        self.joint = ResidualMLP(
+            config.context + dim, 1, width=config.width, blocks=2, dropout=config.drop(), masked=0
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """Of data (N, ...) alone."""
+        return self.embed(x)
+
+    def ratio(self, features: Tensor, u: Tensor) -> Tensor:
+        """The log of r (N,)."""
+        return self.joint(torch.cat([features, u], -1))[..., 0]
+
+    def forward(self, pair: Tensor) -> Tensor:
+        x, u = pair[:, : -self.dim], pair[:, -self.dim :]
+        return self.ratio(self.embed(x.reshape(-1, *self.shape)), u)[:, None]
+
+
+def _out(encoding: Encoding) -> tuple[int, ...]:
+    return (encoding.dim, *encoding.shape[1:])
+
+
+def embedding(encoding: Encoding, config: InferenceConfig) -> nn.Module:
+    """A net from encoded data to ``config.context`` features."""
+    if encoding.is_map:
+        return MapEmbedding(encoding.dim, config.context, config.width / 2)
+    return ResidualMLP(
+        encoding.dim, config.context, width=config.width, blocks=config.blocks, dropout=config.drop(), masked=0
+    )
+
+
+def _head(dim: int, config: InferenceConfig) -> Head:
+    if config.density == "flow":
+        return Flow(dim, context=config.context, transforms=3, hidden=config.hidden)
+    return AutoregressiveMixture(
+        dim, context=config.context, components=config.components, hidden=config.hidden, dropout=config.drop()
+    )
+
+
+def _member(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
+    if config.method == "npe":
+        return Model(embedding(encoding, config), _head(dim, config))
+    if config.method == "nre":
+        return Model(RatioNet(encoding, dim, config), Bernoulli())
+    if encoding.is_map:
+        raise DeepfieldError("a likelihood of whole maps is out of reach: use npe, nre or summaries")
+    net = ResidualMLP(
+        dim, config.context, width=config.width, blocks=config.blocks, dropout=config.drop(), masked=0
+    )
+    return Model(net, _head(encoding.dim, config))
+
+
+def build(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
+    """The untrained estimator of ``dim`` parameters."""
+    members = []
+    for k in range(config.members):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed * 1009 + k)
+            members.append(_member(encoding, dim, config))
+    return ensemble(members)
+
+
+def contrastive(model: Any, x: Tensor, u: Tensor, *, contrasts: int) -> Tensor:
+    r"""The loss of NRE-C (Miller, Weniger & Forre 2022, equations 9 to 12, gamma = 1); NRE-A for one contrast.
+
+    K sets of parameters stand beside the data: either all K are shuffled, or one of them made the data. The
+    probability of the first is K / (K + sum_k r_k), so that the net is log r itself, without the unknown
+    function of x that other multi-class losses leave open.
+
+    Parameters
+    ----------
+    model : Model
+        Of a :class:`RatioNet`.
+    x : Tensor (B, ...)
+        Encoded data.
+    u : Tensor (B, D)
+        The parameters that made them; shuffled ones are those of other rows.
+    contrasts : int
+        K, less than B.
+    """
+    count = min(contrasts, len(u) - 1)
+    net = model.net
+    features = net.features(x)
+    others = torch.stack([u.roll(k, 0) for k in range(1, count + 1)])
+    alone = net.ratio(features.expand(count, *features.shape), others)  # (K, B), independent
+    own = net.ratio(features, u)  # (B,), joint
+    log_k = torch.log(torch.tensor(float(count)))
+    joint = torch.cat([own[None], alone[:-1]])
+    neither = torch.logaddexp(log_k, torch.logsumexp(alone, 0)) - log_k
+    chosen = torch.logaddexp(log_k, torch.logsumexp(joint, 0)) - own
+    return 0.5 * (neither + chosen).mean()

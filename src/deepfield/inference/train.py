@@ -1,0 +1,240 @@
+"""Training: simulations in, a posterior out. Three estimators, one loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import deepfield
+from deepfield.core.batches import Batches
+from deepfield.core.devices import one_thread
+from deepfield.core.errors import DeepfieldError
+from deepfield.core.fit import FitConfig, fit
+from deepfield.core.model import Model, members
+from deepfield.inference.encoding import Encoding
+from deepfield.inference.model import InferenceConfig, build, contrastive
+from deepfield.inference.posterior import Posterior
+from deepfield.inference.priors import Prior
+from deepfield.inference.simulate import simulate
+from deepfield.inference.simulations import Simulations
+from deepfield.trust.outliers import OutlierTest
+
+log = logging.getLogger("deepfield")
+
+FEWEST = 100
+_STEPS = 2000
+
+
+def train(
+    simulations: Simulations,
+    prior: Any,
+    config: InferenceConfig | None = None,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | str = False,
+    **changes: Any,
+) -> Posterior:
+    """Fit an estimator to finished simulations.
+
+    Parameters
+    ----------
+    simulations : Simulations
+        Drawn from the prior.
+    prior : Prior, or whatever :meth:`Prior.of` takes
+    config : InferenceConfig, optional
+    checkpoint : path, optional
+        A killed training goes on from there.
+    **changes
+        Fields of the configuration.
+
+    Raises
+    ------
+    DeepfieldError
+        If there are fewer than 100 simulations.
+
+    Examples
+    --------
+    >>> prior = Prior({"a": (0, 1)})
+    >>> table = simulate(prior, lambda theta: theta + 0.1, 200, seed=0)
+    >>> train(table, prior, epochs=2, members=1).sample([0.5], 10).shape
+    (10, 1)
+    """
+    own = Prior.of(prior, simulations.names)
+    config = replace(config or InferenceConfig(), **changes)
+    if len(simulations) < FEWEST:
+        raise DeepfieldError(f"{len(simulations)} simulations are too few to learn from: {FEWEST} at the least")
+    began = time.process_time()
+    held_out, fitted = simulations.split(config.validation, seed=config.seed)
+    encoding = Encoding.fit(fitted.x)
+    model = build(encoding, own.dim, config)
+    x, u = encoding(fitted.x), torch.from_numpy(own.to_line(fitted.theta)).float()
+    _standardise(model, config, x, u)
+    pairs = [(encoding(part.x), torch.from_numpy(own.to_line(part.theta)).float()) for part in (fitted, held_out)]
+    batch = min(config.batch, max(16, len(fitted) // 8))
+    epochs = config.epochs or int(np.clip(round(_STEPS * batch / len(fitted)), 20, 300))
+    flip = config.method == "nle"  # the arguments exchanged
+    train_pair, held_pair = [pair[::-1] if flip else pair for pair in pairs]
+    with one_thread():
+        history = fit(
+            model,
+            Batches(*train_pair, size=batch, seed=config.seed),
+            Batches(*held_pair, size=batch if config.method == "nre" else 4096, seed=None),
+            FitConfig(
+                epochs=epochs, learning_rate=config.learning_rate, seed=config.seed, patience=epochs, device="cpu"
+            ),
+            loss=_loss(config),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    posterior = Posterior(config, own, encoding, model.eval())
+    if len(held_out) >= 20:
+        posterior.outliers = OutlierTest.fit(posterior.summary(fitted.x), posterior.summary(held_out.x))
+    posterior.card = {
+        "simulations": len(simulations),
+        "lost": simulations.lost,
+        "sha256": simulations.digest(),
+        "validation_loss": history.validation[history.best_epoch],
+        "best_epoch": history.best_epoch,
+        "history": {"train": history.train, "validation": history.validation},
+        "cpu_seconds": round(time.process_time() - began, 2),
+        "versions": {"deepfield": deepfield.__version__, "torch": torch.__version__},
+    }
+    return posterior
+
+
+def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) -> None:
+    """Tell the nets the scale of what they get, and the heads that of what they give."""
+    target, given = (x, u) if config.method == "nle" else (u, x)
+    for member in members(model):
+        net: Any = member.net
+        if config.method == "nre":
+            if hasattr(net.embed, "standardise"):
+                net.embed.standardise.fit(x)
+        elif hasattr(net, "standardise"):
+            net.standardise.fit(given)
+    if config.method != "nre":
+        model.head.fit_target(target)
+
+
+def _loss(config: InferenceConfig) -> Callable[..., Tensor] | None:
+    if config.method != "nre":
+        return None
+    one = partial(contrastive, contrasts=config.contrasts)
+    return lambda model, x, u: torch.stack([one(member, x, u) for member in members(model)]).mean()
+
+
+def _estimate(
+    method: str,
+    prior: Any,
+    simulator: Callable[..., Any] | None,
+    n: int,
+    simulations: Simulations | None,
+    seed: int,
+    batched: bool,
+    workers: int,
+    folder: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+) -> Posterior:
+    if (simulator is None) == (simulations is None):
+        raise DeepfieldError("give a simulator, or simulations=... that are finished, one of the two")
+    if simulations is None:
+        assert simulator is not None
+        simulations = simulate(
+            prior, simulator, n, seed=seed, batched=batched, workers=workers, folder=folder, progress=False
+        )
+    return train(simulations, prior, method=method, seed=seed, **settings)
+
+
+def npe(
+    prior: Any,
+    simulator: Callable[..., Any] | None = None,
+    *,
+    n: int = 10_000,
+    simulations: Simulations | None = None,
+    seed: int = 0,
+    batched: bool = True,
+    workers: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Neural posterior estimation: q(theta | x) by minimising -log q(theta_i | x_i) (Papamakarios & Murray 2016).
+
+    Amortised: one pass per observation, any number of observations at once.
+
+    Parameters
+    ----------
+    prior : Prior, or whatever :meth:`Prior.of` takes
+    simulator : callable, optional
+        As for :func:`simulate`; or give finished ``simulations``.
+    n : int
+        Simulations to run.
+    batched, workers, folder
+        As for :func:`simulate`.
+    **settings
+        Fields of :class:`InferenceConfig`.
+
+    Examples
+    --------
+    >>> posterior = npe({"mean": (0, 1)}, lambda theta: theta + 0.1, n=200, epochs=2, members=1)
+    >>> posterior.sample([0.5], 100).shape, posterior.log_prob([[0.4], [2.0]], [0.5]).shape
+    ((100, 1), (2,))
+    """
+    return _estimate("npe", prior, simulator, n, simulations, seed, batched, workers, folder, settings)
+
+
+def nle(
+    prior: Any,
+    simulator: Callable[..., Any] | None = None,
+    *,
+    n: int = 10_000,
+    simulations: Simulations | None = None,
+    seed: int = 0,
+    batched: bool = True,
+    workers: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Neural likelihood estimation: q(x | theta), then chains (Papamakarios et al. 2019); as :func:`npe`.
+
+    Examples
+    --------
+    >>> posterior = nle({"mean": (0, 1)}, lambda theta: theta + 0.1, n=200, epochs=2, members=1)
+    >>> posterior.log_likelihood([[0.4], [0.5]], [0.5]).shape
+    (2,)
+    """
+    return _estimate("nle", prior, simulator, n, simulations, seed, batched, workers, folder, settings)
+
+
+def nre(
+    prior: Any,
+    simulator: Callable[..., Any] | None = None,
+    *,
+    n: int = 10_000,
+    simulations: Simulations | None = None,
+    seed: int = 0,
+    batched: bool = True,
+    workers: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Neural ratio estimation: p(x | theta) / p(x) by classification, then chains; as :func:`npe`.
+
+    NRE-C (Miller, Weniger & Forre 2022) with four contrasts; ``contrasts=1`` is the plain classifier (Hermans,
+    Begy & Louppe 2020).
+
+    Examples
+    --------
+    >>> posterior = nre({"mean": (0, 1)}, lambda theta: theta + 0.1, n=200, epochs=2, members=1)
+    >>> posterior.log_likelihood([[0.4], [0.5]], [0.5]).shape
+    (2,)
+    """
+    return _estimate("nre", prior, simulator, n, simulations, seed, batched, workers, folder, settings)

@@ -1,0 +1,49 @@
+"""Draws for other programs, and observations from files."""
+
+import numpy as np
+import pytest
+
+from deepfield.core.errors import MissingExtraError, TableError
+from deepfield.core.table import Table
+from deepfield.data import files
+from deepfield.inference.chains import read_observation, to_arviz, to_getdist, write_chain
+
+DRAWS = np.random.default_rng(0).normal(size=(50, 2))
+
+
+def test_tables_and_getdist_files(tmp_path):
+    write_chain(DRAWS, ["a", "b"], tmp_path / "c.parquet")
+    assert np.array_equal(files.read(tmp_path / "c.parquet").column("b"), DRAWS[:, 1])
+    write_chain(DRAWS, ["a", "b"], tmp_path / "c.txt")
+    rows = np.loadtxt(tmp_path / "c.txt")
+    assert rows.shape == (50, 4) and (rows[:, 0] == 1).all() and np.allclose(rows[:, 2:], DRAWS)
+    assert (tmp_path / "c.paramnames").read_text() == "a\nb\n"
+    with pytest.raises(TableError, match="cannot write"):
+        write_chain(DRAWS, ["a", "b"], tmp_path / "c.xyz")
+
+
+@pytest.mark.parametrize(("name", "function"), [("getdist", to_getdist), ("arviz", to_arviz)])
+def test_other_libraries_or_their_extra(name, function):
+    try:
+        __import__(name)
+    except ImportError:
+        with pytest.raises(MissingExtraError, match=r"pip install 'deepfield\[inference\]'"):
+            function(DRAWS, ["a", "b"])
+    else:
+        assert function(DRAWS, ["a", "b"]) is not None
+
+
+def test_observations_from_files(tmp_path, fitted):
+    posterior, x = fitted["npe"], np.array([0.1, 0.2])
+    np.save(tmp_path / "o.npy", x)
+    np.savez(tmp_path / "o.npz", x=x[None])
+    np.savetxt(tmp_path / "o.txt", x)
+    files.write(Table({"x": x[None]}), tmp_path / "o.hdf5")
+    files.write(Table({"d1": [0.1], "d2": [0.2], "a": [9.0]}), tmp_path / "o.csv")
+    for ending in ("npy", "npz", "txt", "hdf5", "csv"):
+        assert np.allclose(read_observation(tmp_path / f"o.{ending}", posterior), x), ending
+    np.save(tmp_path / "bad.npy", np.zeros(3))
+    with pytest.raises(TableError, match=r"holds 3 numbers of shape \(3,\); the model takes \(2,\)"):
+        read_observation(tmp_path / "bad.npy", posterior)
+    with pytest.raises(TableError, match="no observation in"):
+        read_observation(tmp_path / "none.npy", posterior)

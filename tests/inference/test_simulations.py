@@ -1,0 +1,82 @@
+"""Tables of simulations: cleaning, files, and bad input."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from deepfield.core.errors import TableError
+from deepfield.core.table import Table
+from deepfield.data import files
+from deepfield.inference.priors import Prior
+from deepfield.inference.simulations import Simulations
+
+PRIOR = Prior({"a": (0, 1), "b": {"normal": [0, 1]}})
+
+
+@pytest.fixture
+def table():
+    theta = PRIOR.sample(30, seed=0)
+    return Simulations.of(theta, np.stack([theta.sum(1), theta[:, 0] - 1, theta[:, 1] ** 2], 1), PRIOR)
+
+
+def test_rows_that_are_not_finite_are_counted(caplog):
+    theta = PRIOR.sample(6, seed=0)
+    x = np.ones((6, 2))
+    x[1, 0], x[4, 1] = np.nan, np.inf
+    with caplog.at_level(logging.WARNING, "deepfield"):
+        found = Simulations.of(theta, x, PRIOR, lost={"failed": 3})
+    assert len(found) == 4 and found.lost == {"failed": 3, "not finite": 2}
+    assert "of 9 simulations 3 failed, 2 not finite" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".hdf5"])
+def test_files_round_trip(ending, table, tmp_path):
+    path = tmp_path / f"sims{ending}"
+    table.write(path)
+    again = Simulations.read(path, PRIOR)
+    assert np.array_equal(again.theta, table.theta) and np.array_equal(again.x, table.x)
+    assert again.digest() == table.digest() and table[:5].digest() != table.digest()
+
+
+def test_maps_keep_their_shape(tmp_path):
+    theta = PRIOR.sample(4, seed=0)
+    maps = Simulations.of(theta, np.arange(4 * 2 * 3 * 3.0).reshape(4, 2, 3, 3), PRIOR)
+    for name in ("maps.npz", "maps.hdf5"):
+        maps.write(tmp_path / name)
+        assert Simulations.read(tmp_path / name, PRIOR).x.shape == (4, 2, 3, 3)
+
+
+def test_named_columns(tmp_path, table):
+    path = tmp_path / "t.parquet"
+    columns = {
+        "id": np.arange(30.0),
+        "p1": table.x[:, 0],
+        "p2": table.x[:, 1],
+        "b": table.theta[:, 1],
+        "a": table.theta[:, 0],
+    }
+    files.write(Table(columns), path)
+    found = Simulations.read(path, PRIOR, data=["p2", "p1"])
+    assert np.array_equal(found.theta, table.theta) and np.array_equal(found.x, table.x[:, [1, 0]])
+    assert Simulations.read(path, PRIOR).x.shape == (30, 3), "all that is no parameter is data"
+
+
+def test_bad_tables(tmp_path, table):
+    with pytest.raises(TableError, match="5 rows of parameters and 4 of data"):
+        Simulations.of(PRIOR.sample(5, seed=0), np.ones((4, 1)), PRIOR)
+    with pytest.raises(TableError, match="no simulation is left: 3 not finite"):
+        Simulations.of(PRIOR.sample(3, seed=0), np.full((3, 1), np.nan), PRIOR)
+    with pytest.raises(TableError, match="lie outside the prior, most in 'a', which goes from"):
+        Simulations.of(PRIOR.sample(9, seed=0) + np.array([2, 0]), np.ones((9, 1)), PRIOR)
+    table.write(tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="no column 'c'"):
+        Simulations.read(tmp_path / "t.parquet", Prior({"a": (0, 1), "c": (0, 1)}))
+    with pytest.raises(TableError, match="no column 'y'"):
+        Simulations.read(tmp_path / "t.parquet", PRIOR, data=["y"])
+    (tmp_path / "t.npz").write_bytes(b"no archive")
+    with pytest.raises(TableError, match="cannot read"):
+        Simulations.read(tmp_path / "t.npz", PRIOR)
+    np.savez(tmp_path / "u.npz", theta=np.full((3, 2), 0.5))
+    with pytest.raises(TableError, match="and no data"):
+        Simulations.read(tmp_path / "u.npz", PRIOR)

@@ -1,0 +1,80 @@
+"""Training: all three find a known posterior; bad input; checkpoints."""
+
+import numpy as np
+import pytest
+
+from deepfield.core.errors import DeepfieldError
+from deepfield.inference.priors import Prior
+from deepfield.inference.simulate import simulate
+from deepfield.inference.train import nle, npe, nre, train
+
+
+@pytest.mark.parametrize("method", ["npe", "nle", "nre"])
+def test_a_known_posterior_is_found(method, fitted, toy):
+    for seed, x in enumerate(([0.0, 0.0], [1.0, -0.7])):
+        draws = fitted[method].sample(x, 2000, seed=seed)
+        assert np.abs(draws.mean(0) - toy.shrink * np.array(x)).max() < 0.35 * toy.std
+        assert np.allclose(draws.std(0), toy.std, rtol=0.2)
+        assert abs(np.corrcoef(draws.T)[0, 1]) < 0.25
+
+
+def test_the_card_says_what_was_done(fitted, toy):
+    card = fitted["npe"].card
+    assert card["simulations"] == 2000 and card["lost"] == {} and card["sha256"] == toy.table.digest()
+    assert len(card["history"]["train"]) == 12 and card["validation_loss"] == min(card["history"]["validation"])
+    assert card["cpu_seconds"] > 0
+
+
+def test_from_prior_and_simulator_and_the_same_twice(toy):
+    def once(seed):
+        return npe(toy.prior, toy.simulator, n=200, epochs=2, seed=seed, **toy.small).sample([0.1, 0.2], 5, seed=0)
+
+    assert np.array_equal(once(1), once(1)) and not np.array_equal(once(1), once(2))
+
+
+@pytest.mark.parametrize("function", [npe, nle, nre])
+def test_a_simulator_or_simulations(function, toy):
+    with pytest.raises(DeepfieldError, match="one of the two"):
+        function(toy.prior)
+    with pytest.raises(DeepfieldError, match="99 simulations are too few"):
+        function(toy.prior, simulations=toy.table[:99])
+
+
+def test_draws_stay_inside_the_prior():
+    prior = Prior({"x": (0, 1)})
+    table = simulate(prior, lambda theta: theta + 0.3 * np.sin(9 * theta), 400, seed=0)
+    posterior = train(table, prior, epochs=3, members=1)
+    draws = posterior.sample([1.2], 2000)
+    assert draws.min() >= 0 and draws.max() <= 1
+    assert np.isneginf(posterior.log_prob([[1.1], [-0.1]], [1.2])).all()
+
+
+def test_a_killed_training_goes_on(toy, tmp_path, monkeypatch):
+    path, settings = tmp_path / "fit.ckpt", {**toy.small, "epochs": 4}
+    whole = train(toy.table[:300], toy.prior, **settings)
+    import deepfield.core.fit as module
+
+    save, count = module._State.save, []
+
+    def dying(self, place):
+        save(self, place)
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module._State, "save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy.table[:300], toy.prior, checkpoint=path, **settings)
+    monkeypatch.setattr(module._State, "save", save)
+    again = train(toy.table[:300], toy.prior, checkpoint=path, **settings)
+    assert np.array_equal(again.sample([0.1, 0.1], 5), whole.sample([0.1, 0.1], 5))
+
+
+def test_maps_are_embedded():
+    prior = Prior({"level": (0, 1)})
+
+    def maps(theta, seed):
+        return theta[:, :, None, None] + 0.1 * np.random.default_rng(seed).normal(size=(len(theta), 1, 16, 16))
+
+    posterior = npe(prior, maps, n=150, epochs=3, members=1, width=16, context=4, hidden=8, batch=32)
+    assert posterior.sample(maps(np.array([[0.5]]), 1)[0], 10).shape == (10, 1)
