@@ -27,7 +27,8 @@ EPILOGUE = """
 Start here: `deepfield run photoz --out report` reads a real survey sample, trains, calibrates and writes a report.
 
 Then yours: `deepfield photoz train galaxies.parquet --out model`, and
-`deepfield photoz predict model new.parquet --out pz.parquet`. Every command explains itself with `--help`.
+`deepfield photoz predict model new.parquet --out pz.parquet`. The other sciences have the same verbs, and models
+that are trained already (`deepfield models`). Every command explains itself with `--help`.
 """
 
 

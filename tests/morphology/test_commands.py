@@ -80,6 +80,12 @@ def test_a_folder_of_pictures_and_a_model_to_go_on_from(place, toy, tmp_path, ca
     predict = f"morphology predict {tmp_path}/m2 {tmp_path}/pictures --out {tmp_path}/p.parquet"
     assert main(predict.split()) == 0
     assert "60 images to" in (said := capsys.readouterr().err) and "1 images cannot be served" in said
+    # A catalogue of file names alone: objects are called by them, as without it.
+    write(Table({"filename": [f"{name}.png" for name in table["id"]]}), tmp_path / "names.csv")
+    embed = f"morphology embed {tmp_path}/m {tmp_path}/pictures --catalog {tmp_path}/names.csv"
+    assert main([*embed.split(), "--out", f"{tmp_path}/e.parquet"]) == 0
+    assert main(f"morphology similar {tmp_path}/e.parquet --to 100 -n 2 --json".split()) == 0
+    assert all(isinstance(row["object_id"], str) for row in json.loads(capsys.readouterr().out))
 
 
 @pytest.mark.parametrize(

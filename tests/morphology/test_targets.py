@@ -5,7 +5,7 @@ import pytest
 
 from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.table import Table
-from deepfield.morphology.targets import handed, swapped, targets
+from deepfield.morphology.targets import handed, renamed, swapped, targets
 from deepfield.morphology.trees import classes
 
 
@@ -97,3 +97,13 @@ def test_names_that_are_no_pair(labels, caplog):
     with caplog.at_level("INFO", logger="deepfield"):
         assert swapped(labels, ()) == ()
     assert not caplog.records
+
+
+def test_classes_of_other_names():
+    table = Table({"label": ["cw ", "acw", "edge", "?"]})
+    found = renamed(table, ["label"], "cw=spiral, acw = spiral,?=")
+    assert found["label"].tolist() == ["spiral", "spiral", "edge", ""] and table["label"].tolist()[1] == "acw"
+    assert targets(found, ["label"], classes=("edge", "spiral")).known.tolist() == [True, True, True, False]
+    for wrong in ("ring=x", "cw"):
+        with pytest.raises(DeepfieldError, match="is no class of column 'label'"):
+            renamed(table, ["label"], wrong)

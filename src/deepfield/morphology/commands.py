@@ -87,6 +87,7 @@ def score(
     *,
     labels: str = "",
     tree: str = "",
+    rename: str = "",
     catalog: Catalog = None,
     json: Json = False,
 ) -> None:
@@ -102,13 +103,15 @@ def score(
         Column with the classes, or columns with their shares, as for `train`.
     tree
         Tree of the votes, as for `train`.
+    rename
+        Classes of the column that the model calls otherwise, `cw=spiral,acw=spiral`; `unsure=` leaves rows out.
     """
     import numpy as np
 
     from deepfield.data.images.serve import check_same
     from deepfield.morphology.prediction import read_prediction
     from deepfield.morphology.score import score as compute
-    from deepfield.morphology.targets import targets
+    from deepfield.morphology.targets import renamed, targets
     from deepfield.morphology.trees import tree as known
 
     found, columns = read_prediction(predictions)
@@ -121,6 +124,7 @@ def score(
     if not found.is_classes and not tree:
         raise DeepfieldError(f"{predictions} is of votes: give their --tree")
     names = [part.strip() for part in labels.split(",") if part.strip()]
+    table = renamed(table, names, rename) if rename else table
     truth = targets(table, names, tree=known(tree) if tree else None, classes=() if tree else found.labels)
     y = truth.y.numpy().astype(np.float64) if truth.y.dim() == 2 else truth.y.numpy()
     result = compute(found, y, tree=truth.tree, classes=found.labels)
@@ -210,7 +214,7 @@ def similar(
     if to not in names:
         raise DeepfieldError(f"{embedding} has no object '{to}'; the first is '{names[0] if names else ''}'")
     rows, distance = compute(points, [names.index(to)], n=n)
-    found = [{"object_id": ids[r].item(), "distance": float(d)} for r, d in zip(rows[0], distance[0])]
+    found = [{"object_id": ids.tolist()[r], "distance": float(d)} for r, d in zip(rows[0], distance[0])]
     show(found, "\n".join(f"{row['object_id']!s:<24} {row['distance']:.3f}" for row in found), as_json=json)
 
 

@@ -57,25 +57,35 @@ class MorphologyConfig:
         images say so.
     batch : int
         Images in a step.
-    learning_rate, weight_decay : float
+    learning_rate : float
+        Of the optimiser, at its highest.
+    weight_decay : float
         Of the optimiser.
-    rotate, flip : bool
-        Whether each step sees the images turned by any angle, and mirrored half of the time.
+    rotate : bool
+        Whether each step sees the images turned by any angle.
+    flip : bool
+        Whether each step sees half of the images mirrored.
     swap : tuple of str
         Two classes that a mirror exchanges, such as clockwise and anticlockwise spirals; recognised by itself
         where their names say so.
-    zoom, shift, blur, noise : float
-        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread
-        function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of all
-        pixels) in each step.
+    zoom : float
+        Largest change of scale in each step (0.3: from 1/1.3 to 1.3).
+    shift : float
+        Largest change of place, as a share of the side.
+    blur : float
+        Largest further blur: sigma of a Gaussian in the net's pixels.
+    noise : float
+        Most noise that is added, in units of the spread of all pixels.
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
     average : bool
         Whether the net is asked of each image turned by 0, 90, 180 and 270 degrees, and mirrored where the task is
         blind to it, and the answers averaged; calibrated as such. For the group "none", which is not blind to it.
-    validation, calibration : float
-        Shares of the images kept from training: to stop in time, and to calibrate.
+    validation : float
+        Share of the images kept from training to stop in time.
+    calibration : float
+        Share of the images kept from training to calibrate.
     seed : int
         Of everything random.
     """

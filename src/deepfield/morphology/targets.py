@@ -83,6 +83,12 @@ def targets(
         for note in votes.notes:
             log.info("%s", note)
         return Targets(torch.from_numpy(votes.votes).float(), votes.usable, tree=tree)
+    names = _columns(table, labels)
+    return _shared(table, names, classes) if len(names) > 1 else _single(table[names[0]], names[0], classes)
+
+
+def _columns(table: Table, labels: Sequence[str]) -> list[str]:
+    """The columns of classes: those that are named, or one of a usual name."""
     names = list(labels) or [name for name in LABEL_NAMES if name in table.colnames][:1]
     if not names:
         raise TableError(
@@ -92,7 +98,7 @@ def targets(
     for name in names:
         if name not in table.colnames:
             raise TableError(no_column(name, table.colnames))
-    return _shared(table, names, classes) if len(names) > 1 else _single(table[names[0]], names[0], classes)
+    return names
 
 
 def _single(column: Any, name: str, classes: Sequence[str]) -> Targets:
@@ -115,10 +121,40 @@ def _single(column: Any, name: str, classes: Sequence[str]) -> Targets:
     if not 2 <= len(known) <= _MOST_CLASSES:
         raise TableError(f"column '{name}' has {len(known)} classes ({shorten(known, 3)}): two or more are needed")
     if strange := [t for t in own if t not in known]:
-        raise TableError(f"column '{name}' has the class '{strange[0]}', which is none of {', '.join(known)}")
+        raise TableError(
+            f"column '{name}' has the class '{strange[0]}', which is none of {', '.join(known)}; score has "
+            "--rename for classes of other names"
+        )
     number = {text: i for i, text in enumerate(known)}
     y = [-1 if gone else number[text] for text, gone in zip(texts.tolist(), hidden.tolist())]
     return Targets(torch.tensor(y, dtype=torch.long), ~hidden, tuple(known))
+
+
+def renamed(table: Table, names: Sequence[str], rename: str) -> Table:
+    """A table in whose column of classes some have other names, ``old=new,older=new``; ``old=`` are not known.
+
+    Raises
+    ------
+    DeepfieldError
+        If there is no single column of names, or no class of an old name.
+
+    Examples
+    --------
+    >>> renamed(Table({"class": ["cw", "acw", "?"]}), ["class"], "cw=spiral,acw=spiral,?=")["class"].tolist()
+    ['spiral', 'spiral', '']
+    """
+    name = _columns(table, names)[0]
+    values = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in table[name]], dtype=object)
+    values = np.array([v.strip() for v in values], dtype=object)
+    found = values.copy()
+    for part in rename.split(","):
+        old, given, new = (text.strip() for text in part.partition("="))
+        if not given or old not in values:
+            raise DeepfieldError(f"rename is old=new, and '{old}' is no class of column '{name}'")
+        found[values == old] = new
+    table = table.copy(copy_data=False)
+    table[name] = found.astype(str)
+    return table
 
 
 def _shared(table: Table, names: Sequence[str], classes: Sequence[str]) -> Targets:

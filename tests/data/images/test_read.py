@@ -126,7 +126,7 @@ def test_arrays_and_tables_in_memory():
         read(pixels[0])
     with pytest.raises(TableError, match="no column of images that is named so: give column=; columns: ra"):
         read(Table({"ra": [1.0]}))
-    with pytest.raises(TableError, match="images can be used: they have 3 bands, and 2 are named"):
+    with pytest.raises(TableError, match="images can be used: they have 3 bands, not the 2 that are asked for"):
         read(np.zeros((2, 3, 8, 8)), bands=["g", "r"]).load()
 
 

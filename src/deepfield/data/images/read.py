@@ -184,7 +184,9 @@ def _first(source: Source, bands: int = 0) -> np.ndarray:
             continue
         if not bands or pixels.shape[0] == bands:
             return pixels
-        reason = f"they have {pixels.shape[0]} bands, and {bands} are named"
+        reason = (
+            f"they have {pixels.shape[0]} band{'s' * (pixels.shape[0] > 1)}, not the {bands} that are asked for"
+        )
     raise TableError(f"none of the first {min(len(source), 64)} images can be used: {reason}")
 
 
@@ -334,11 +336,18 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
     rows = [[_find(place, by_stem, value) for value in values] for values in zip(*(table[n] for n in wanted))]
     if all(path is None for row in rows for path in row):
         raise TableError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
+    if not any(n in lower for n in ID_NAMES):  # as without a table, so that results can be joined
+        table = table.copy(copy_data=False)
+        table["id"] = [_stem(Path(_text(value))) for value in table[wanted[0]]]
     return Files(rows), table
 
 
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value).strip()
+
+
 def _find(place: Path, by_stem: Mapping[str, Path], value: Any) -> Path | None:
-    text = value.decode() if isinstance(value, bytes) else str(value).strip()
+    text = _text(value)
     if not text:
         return None
     path = place / text
