@@ -62,7 +62,7 @@ def net_options(parameters: int, bands: int, outputs: int, **chosen: Any) -> dic
     """
     known = inspect.signature(ConvNet).parameters.values()
     options = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY} | chosen
-    options["depth"] = list(options["depth"])
+    options |= {name: list(options[name]) for name in ("depth", "exchange")}
     rest = {name: value for name, value in options.items() if name != "width"}
     return options | {"width": width_for(parameters, bands, outputs, **rest)}
 
