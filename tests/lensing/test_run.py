@@ -16,12 +16,10 @@ module = importlib.import_module("deepfield.lensing.run")
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, finder, measurer, lenses):
     folder = tmp_path_factory.mktemp("run")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(module, "model_for", lambda task, survey, progress: finder if task == "find" else measurer)
-    patch.setattr(module, "_data", lambda *a: (lenses(120, seed=70), "toys"))
-    told = module.run(out=folder, progress=False)
-    patch.undo()
-    return folder, told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "model_for", lambda task, survey, progress: finder if task == "find" else measurer)
+        patch.setattr(module, "_data", lambda *a: (lenses(120, seed=70), "toys"))
+        return folder, module.run(out=folder, progress=False)
 
 
 def test_a_report(report):
