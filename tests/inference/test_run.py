@@ -10,7 +10,7 @@ from deepfield.inference import run as job
 from deepfield.inference.model import InferenceConfig
 
 pytest.importorskip("matplotlib")
-SMALL = InferenceConfig(members=1, width=32, context=8, hidden=16, components=3, epochs=8, contrasts=2, batch=64)
+SMALL = InferenceConfig(members=1, width=32, context=8, hidden=16, components=3, epochs=4, contrasts=2, batch=64)
 
 
 def test_the_report(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_the_report(tmp_path, monkeypatch):
         raise DataError(f"{name} is not at hand")
 
     monkeypatch.setattr(registry, "load", absent)  # DESI alone
-    content = function(out=tmp_path, config=SMALL, n=1200, progress=False)
+    content = function(out=tmp_path, config=SMALL, n=600, progress=False)
     assert json.loads((tmp_path / "report.json").read_text()) == content
     rows = {row["posterior"]: row for row in content["tables"]["posteriors"]["rows"]}
     assert set(rows) == {"exact", "npe", "nle", "nre"} and set(content["figures"]) >= {

@@ -35,7 +35,7 @@ LABELS = {"omega_m": r"$\Omega_m$", "w": "$w$", "h_r_d": r"$h\,r_d$ [Mpc]", "h":
 
 def quick(seed: int = 0) -> InferenceConfig:
     """Nets that train in some ten seconds each."""
-    return InferenceConfig(members=1, width=64, hidden=48, epochs=40, seed=seed)
+    return InferenceConfig(members=1, width=64, hidden=48, dropout=0.0, epochs=15, seed=seed)
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
     *,
     out: str | os.PathLike[str] = "report",
     config: InferenceConfig | None = None,
-    n: int = 6000,
+    n: int = 20_000,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def run(
         {
             "data": "; ".join(f"{m.name}: {len(m.value)} numbers ({m.citation})" for m in world.measurements),
             "compressed to": f"{len(world.observed)} numbers of unit noise",
-            "simulations": f"{n:,} of the whole prior, {n:,} of its part around the posterior",
+            "simulations": f"{n:,} in each of two rounds, the second around the posterior of the first",
             "prior": ", ".join(
                 f"{k} {a:g} to {b:g}" for k, (a, b) in zip(world.prior.names, world.prior.support())
             ),
@@ -129,7 +129,9 @@ def _learn(
 ) -> tuple[dict[str, Posterior], dict[str, float]]:
     """A round over the whole prior to find the place, then each method there."""
     settings = {k: v for k, v in asdict(config).items() if k != "method"}
-    first = train(simulate(world.prior, world.simulate, n, seed=seed), world.prior, progress=progress, **settings)
+    prior = world.prior
+    table = simulate(prior, world.simulate, n, seed=seed + 10)
+    first = train(table, prior, progress="first round" if progress else False, **settings)
     prior = cut_to(first, world.observed, seed=seed)
     table = simulate(prior, world.simulate, n, seed=seed + 1)
     found, seconds = {}, {}
