@@ -9,7 +9,7 @@ measure  measurers on held-out lenses: bias, scatter, coverage; beside the likel
 prior    calibration at the training's share of lenses, and at a rarer one by Bayes' correction
 real     Space Warps candidates against SDSS galaxies degraded to match: simulations alone, adapted, fine-tuned
 
-Settings were chosen on validation rows of the training sets (lensing_weights.py); test sets are used here alone.
+Settings (lensing_weights.py) are guesses after two trials on other sets, not tuned; test sets are used here alone.
 Writes benchmarks/results/lensing_<part>.json.
 """
 

@@ -6,7 +6,7 @@ lens-finder-lsst, lens-finder-euclid      p(lens | image), of simulated images w
 lens-measurer-lsst, lens-measurer-euclid  q(theta_E, q, phi, shear, source | image of a lens)
 
 Writes src/deepfield/lensing/weights/<name>/ with the model card. Sets and checkpoints are kept in WORK, so
-that a killed run goes on. Settings were chosen on the validation rows of the training set.
+that a killed run goes on. Settings are guesses after two trials on other sets, not tuned.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ MEASURE = LensingConfig(
     task="measure", pixels=64, parameters=40_000, learning_rate=4e-3, validation=0.04, calibration=0.08
 )
 MODELS: dict[str, tuple[str, LensingConfig, int, int]] = {  # survey, settings, images, epochs
-    "lens-finder-lsst": ("lsst", FIND, 24_000, 14),
-    "lens-measurer-lsst": ("lsst", MEASURE, 10_000, 16),
-    "lens-finder-euclid": ("euclid", FIND, 24_000, 14),
-    "lens-measurer-euclid": ("euclid", MEASURE, 10_000, 16),
+    "lens-finder-lsst": ("lsst", FIND, 16_000, 12),
+    "lens-measurer-lsst": ("lsst", MEASURE, 8_000, 14),
+    "lens-finder-euclid": ("euclid", FIND, 12_000, 12),
+    "lens-measurer-euclid": ("euclid", MEASURE, 6_000, 14),
 }
 
 
