@@ -29,6 +29,14 @@ def test_pictures_of_any_bands(bands, dtype):
     assert picture[8, 8].max() > 80 > picture[0, 0].max()
 
 
+@pytest.mark.parametrize("bands", [2, 3])
+def test_what_is_bright_in_the_reddest_band_of_fluxes_is_red(bands):
+    light = np.random.default_rng(0).random((bands, 16, 16))
+    light[-1, 4:8, 4:8] += 50
+    red, _, blue = pictures.as_picture(light)[5, 5].astype(int)
+    assert red > blue + 50
+
+
 def test_blank_and_broken_images_are_drawn():
     assert pictures.as_picture(np.zeros((3, 4, 4))).max() == 0
     assert pictures.as_picture(np.full((3, 4, 4), np.nan)).max() == 0

@@ -27,7 +27,8 @@ def _figure(width: float, height: float) -> Figure:
 def as_picture(pixels: ArrayLike) -> NDArray[np.uint8]:
     """Pixels (B, H, W) as a picture (H, W, 3): bytes as they are, fluxes through an arcsinh of their own spread.
 
-    One band gives grey; of two the mean stands in for green; of more than three the first three are shown.
+    Bands of fluxes go from blue to red. One band gives grey; of two the mean stands in for green; of more than
+    three the first three are shown.
 
     Examples
     --------
@@ -46,6 +47,7 @@ def as_picture(pixels: ArrayLike) -> NDArray[np.uint8]:
         gain = np.where(middle > 0, grey * softening / np.where(middle > 0, flux.mean(0), 1.0), 1.0)
         bright = flux * gain / softening
         x = (255 * np.clip(bright / max(float(np.quantile(bright, 0.999)), 1e-9), 0, 1)).astype(np.uint8)
+        x = x[:3][::-1]  # as red, green, blue
     if len(x) == 2:
         x = np.stack([x[0], x.mean(0).astype(np.uint8), x[1]])
     return np.moveaxis(x[:3] if len(x) > 1 else np.repeat(x, 3, 0), 0, -1)

@@ -168,7 +168,9 @@ def _tables(
         rows,
         "Means and standard deviations. Shift: the largest difference of a mean from the exact one; width ratio: "
         "of the last parameter; C2ST: how well a classifier tells the draws from exact ones, 0.5 if not at all. "
-        f"SBC and TARP: p-values of calibration on {len(tests['npe'].calibration.pit)} fresh simulations.",
+        "SBC and TARP: p-values of calibration on fresh simulations, "
+        + ", ".join(f"{len(test.calibration.pit)} for {m.upper()}" for m, test in tests.items())
+        + ".",
     )
     report.table(
         "like_the_simulations",
