@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export DEEPFIELD_DATA ?= $(realpath ../shared/data)
 
-.PHONY: run test bare lint docs bench bench-morphology clean
+.PHONY: run test bare lint docs bench bench-morphology bench-lensing clean
 run: $(VENV)/.installed
 	$(PY) -m deepfield.cli run photoz --out report
 	@echo "open report/index.html"
@@ -67,6 +67,12 @@ bench-morphology: $(VENV)/.installed-test
 	$(PY) benchmarks/morphology_simulate.py
 	$(PY) benchmarks/morphology_speed.py
 	$(PY) benchmarks/morphology_page.py
+
+bench-lensing: $(VENV)/.installed-test
+	$(PY) benchmarks/lensing_weights.py --work $(BENCH_WORK)/lensing
+	$(PY) benchmarks/lensing.py find measure prior real --work $(BENCH_WORK)/lensing
+	$(PY) benchmarks/lensing_simulate.py --write
+	$(PY) benchmarks/lensing_page.py
 
 # Each seed is tuned on its own validation rows. A peer that fails is named in the results, and the others go on.
 $(BENCH_WORK)/%/.done: | $(PEERS)/.installed
