@@ -45,7 +45,7 @@ def encode(table: Any) -> Tensor:
     >>> from deepfield.core.table import Table
     >>> lens = Table({"theta_e": [1.0], "q": [0.5], "phi": [45.0], "shear": [0.1], "shear_phi": [0.0],
     ...               "source_x": [0.2], "source_y": [0.0]})
-    >>> encode(lens).numpy().round(3).tolist()
+    >>> encode(lens).double().numpy().round(3).tolist()
     [[0.0, 0.0, 0.333, 0.1, 0.0, 0.2, 0.0]]
     """
     columns = {name: np.asarray(table.column(name), dtype=np.float64) for name in UNITS}
@@ -107,7 +107,7 @@ def carry(y: Tensor, angle: Tensor, mirrored: Tensor) -> Tensor:
     Examples
     --------
     >>> y = torch.tensor([[0.0, 0.3, 0.0, 0.0, 0.1, 1.0, 0.0]])
-    >>> turned = carry(y, torch.tensor([math.pi / 2]), torch.tensor([False]))[0]
+    >>> turned = carry(y, torch.tensor([torch.pi / 2]), torch.tensor([False]))[0]
     >>> [round(float(v), 3) + 0.0 for v in turned]
     [0.0, -0.3, 0.0, 0.0, -0.1, 0.0, 1.0]
     """
@@ -131,7 +131,7 @@ def centred(angles: Array) -> Array:
     Examples
     --------
     >>> centred(np.array([[179.0], [1.0]])).round(6).tolist()
-    [[179.0], [181.0]]
+    [[-1.0], [1.0]]
     """
     twice = np.deg2rad(2 * angles)
     middle = np.rad2deg(0.5 * np.arctan2(np.sin(twice).mean(0), np.cos(twice).mean(0))) % _PERIOD

@@ -138,7 +138,7 @@ def false_positives(scores: ArrayLike, label: ArrayLike, threshold: float, *, ga
     s, y = _checked(scores, label)
     n, seen = int((~y).sum()), int((s[~y] >= threshold).sum())
     rate = seen / n
-    return Metric(galaxies * rate, galaxies * math.sqrt(max(seen * (1 - rate), 1)) / n)
+    return Metric(galaxies * rate, galaxies * (math.sqrt(seen * (1 - rate)) or 1.0) / n)
 
 
 def completeness(found: ArrayLike, along: ArrayLike, edges: Sequence[float] | int = 8) -> dict[str, list[float]]:
@@ -186,7 +186,7 @@ def agreement(scores: ArrayLike, grade: ArrayLike, *, repeats: int = 200, seed: 
 
     Examples
     --------
-    >>> float(agreement([0.1, 0.5, 0.4, 0.9], [0.3, 1.0, 2.0, 3.0])["spearman"])
+    >>> round(float(agreement([0.1, 0.5, 0.4, 0.9], [0.3, 1.0, 2.0, 3.0])["spearman"]), 3)
     0.8
     """
     pairs = np.stack([np.asarray(scores, dtype=np.float64), np.asarray(grade, dtype=np.float64)], -1)

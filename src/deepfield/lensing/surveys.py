@@ -59,7 +59,7 @@ def point_depth(mag: float, *, snr: float, diameter: float, fwhm: float) -> floa
     Examples
     --------
     >>> round(point_depth(24.0, snr=5.0, diameter=2.0, fwhm=0.7), 2)  # 2 arcsec hold 2.8 times the sky
-    24.57
+    24.56
     """
     sigma = fwhm / math.sqrt(8 * math.log(2))
     ratio = (snr / 5) * math.sqrt((math.pi * diameter**2 / 4) / (4 * math.pi * sigma**2))
@@ -104,7 +104,7 @@ def surveys() -> dict[str, Survey]:
     >>> [name for name in known], known["des"].bands
     (['lsst', 'euclid', 'des', 'cfhtls', 'hsc', 'hst'], ('g', 'r', 'i'))
     >>> round(known["cfhtls"].depth, 1), round(known["lsst"].depth, 1)
-    (25.1, 26.6)
+    (25.1, 26.7)
     """
     gri = ("g", "r", "i")
     lsst = replace(ph.lsst_noise(10.0), systematic=0.0)
