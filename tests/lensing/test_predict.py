@@ -83,13 +83,13 @@ def test_a_killed_run_goes_on(place, monkeypatch):
 
     from deepfield.lensing import predict
 
-    original = predict._features
-    monkeypatch.setattr(predict, "_features", counted(16, 4))
+    original = predict.features_of
+    monkeypatch.setattr(predict, "features_of", counted(16, 4))
     job = (place / "finder", place / "set.npz", place / "again.parquet")
     with pytest.raises(KeyboardInterrupt):
         find_file(*job, progress=False)
     done = len(calls)
-    monkeypatch.setattr(predict, "_features", counted(16, 0))
+    monkeypatch.setattr(predict, "features_of", counted(16, 0))
     find_file(*job, progress=False)
     assert sum(calls[done:]) < 60
     whole = pq.read_table(place / "again.parquet")["log_odds"].to_numpy()

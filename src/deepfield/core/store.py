@@ -13,9 +13,10 @@ import json
 import logging
 import math
 import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+import deepfield
 from deepfield.core.errors import ModelError
 from deepfield.core.files import atomic, exclusive
 
@@ -59,6 +61,20 @@ class Saved:
     card: dict[str, Any] = field(default_factory=dict)
 
 
+def checked_folder(folder: str | os.PathLike[str]) -> Path:
+    """Where a model may be written: nothing is there, or an empty folder, or a model.
+
+    Raises
+    ------
+    ModelError
+        If something else is there.
+    """
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and ((target / META).exists() or not any(target.iterdir()))):
+        raise ModelError(f"{target} exists and is not a deepfield model; choose another --out or remove it")
+    return target
+
+
 def save(folder: str | os.PathLike[str], saved: Saved) -> Path:
     """Write a model folder, whole or not at all; an older model of that name is replaced.
 
@@ -67,9 +83,7 @@ def save(folder: str | os.PathLike[str], saved: Saved) -> Path:
     ModelError
         If ``folder`` exists and is something else than a model.
     """
-    target = Path(folder)
-    if target.exists() and not (target.is_dir() and ((target / META).exists() or not any(target.iterdir()))):
-        raise ModelError(f"{target} exists and is not a deepfield model; choose another --out or remove it")
+    target = checked_folder(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     weights = save_tensors({k: v.detach().cpu().contiguous() for k, v in saved.weights.items()})
     meta = {
@@ -203,6 +217,32 @@ def restore(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"tensor '{name}' holds NaN or infinite values")
     module.load_state_dict(weights)
+
+
+def revive(
+    folder: str | os.PathLike[str], domain: str, rebuild: Callable[[dict[str, Any], dict[str, Any]], Any]
+) -> Any:
+    """The model of a folder: ``rebuild(config, card)`` with its ``model`` holding the weights, ready to be asked.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not whole, or of another domain.
+    """
+    saved = load(folder, domain=domain)
+    found = rebuild(saved.config, saved.card)
+    restore(found.model, saved.weights)
+    found.model.eval()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What a model was made with, for its card."""
+    return {
+        "deepfield": deepfield.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 @contextlib.contextmanager

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deepfield.core.errors import DeepfieldError
-from deepfield.core.store import META
+from deepfield.core.store import checked_folder
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import read
 from deepfield.lensing.model import LensingConfig
@@ -48,8 +47,7 @@ def train(
     workers
         Threads that decode images.
     """
-    if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
-        raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
+    checked_folder(out)
 
     def opened(place: str) -> Images:
         return read(place, size=size, crop=crop, pixel_scale=pixel_scale, workers=workers)

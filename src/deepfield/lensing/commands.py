@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS, Json, show
+from deepfield.data.images._options import Catalog, Column, Scale, Stamps
 
 if TYPE_CHECKING:
     from deepfield.data.images.serve import Counts
@@ -18,18 +19,6 @@ app = App(
     help="Strong lensing: cutouts in, the probability of a lens and its parameters out.",
     group_parameters=PARAMETERS,
 )
-
-Stamps = Annotated[
-    str,
-    Parameter(help="HDF5 or Parquet with images, a folder of FITS, JPEG or PNG files, or a registered data set."),
-]
-Catalog = Annotated[
-    Path | None, Parameter(help="Table with a row for each image, where it does not lie with the images.")
-]
-Column = Annotated[str, Parameter(help="Column of the images, or of file names, where the guess is wrong.")]
-Scale = Annotated[
-    float, Parameter(help="Arcsec a pixel of the originals: a model that knows its own then compares.")
-]
 
 # Its options are the fields of LensingConfig, which is loaded when they are asked for.
 app.command(

@@ -19,7 +19,7 @@ from deepfield.core.nets import ConvNet
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.nets.stretch import KINDS
-from deepfield.core.store import Saved, load, restore, save, settings
+from deepfield.core.store import Saved, revive, save, settings
 from deepfield.core.vision import CHUNK, RANGES, assemble, check_net, embed, in_range, ordinary
 from deepfield.lensing.parameters import NAMES, UNITS
 
@@ -266,7 +266,7 @@ class LensingModel:
             maps = {n: PITMap.from_dict(m) for n, m in dict(described["pit_maps"]).items() if n in UNITS}
             seen = dict(described["seen"])
             return cls(config, model, bands, side, crop, kind, net, prior, warmth, maps, card, seen)
-        except (KeyError, TypeError, AttributeError, ValueError, DeepfieldError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ModelError):
                 raise
             raise ModelError(f"the model's configuration is damaged: {error}") from None
@@ -274,8 +274,5 @@ class LensingModel:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LensingModel:
         """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
-        saved = load(folder, domain="lensing")
-        loaded = cls.rebuild(saved.config, saved.card)
-        restore(loaded.model, saved.weights)
-        loaded.model.eval()
-        return loaded
+        found: LensingModel = revive(folder, "lensing", cls.rebuild)
+        return found

@@ -19,11 +19,12 @@ from deepfield.data.images.serve import (
     check,
     checked_target,
     codes,
+    features_of,
     identifiers,
     identity,
     open_images,
-    serve,
     serve_file,
+    tell_unserved,
 )
 from deepfield.lensing.candidates import RARE, Candidates, at_prior, candidates, ranks
 from deepfield.lensing.measurement import SAMPLES, Measurement
@@ -53,8 +54,8 @@ def find(model: LensingModel, images: Images, *, prior: float = RARE) -> Candida
     DeepfieldError
         If the model measures, the prior is none, or the images do not fit.
     """
-    found = candidates(model, *_features(model.of_task("find"), images), prior=prior)
-    _tell(found.reasons)
+    found = candidates(model, *features_of(model.of_task("find"), images), prior=prior)
+    tell_unserved(found.reasons)
     return found
 
 
@@ -68,21 +69,9 @@ def measure(model: LensingModel, images: Images, *, samples: int = SAMPLES, seed
     DeepfieldError
         If the model finds, or the images do not fit.
     """
-    features, reasons = _features(model.of_task("measure"), images)
-    _tell(reasons)
+    features, reasons = features_of(model.of_task("measure"), images)
+    tell_unserved(reasons)
     return Measurement(model, features, reasons, samples=samples, seed=seed)
-
-
-def _features(model: LensingModel, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
-    check(model, images)
-    return serve(images, model.features)
-
-
-def _tell(reasons: NDArray[np.str_]) -> None:
-    counts = Counts()
-    counts.add(reasons)
-    if counts.unserved:
-        log.warning("%s", counts.summary())
 
 
 def find_file(
@@ -123,7 +112,7 @@ def find_file(
     at_prior(0.0, finder.prior, prior)
 
     def answer(part: Images) -> pa.Table:
-        found = candidates(finder, *_features(finder, part), prior=prior)
+        found = candidates(finder, *features_of(finder, part), prior=prior)
         columns = found.columns()
         if gauge is not None:
             columns |= _measured(gauge, part, found.probability >= least)
@@ -144,7 +133,7 @@ def _measured(gauge: LensingModel, part: Images, chosen: NDArray[np.bool_]) -> d
     features = torch.full((len(part), gauge.model.head.n_features), torch.nan)
     rows = np.flatnonzero(chosen)
     if len(rows):
-        features[rows] = _features(gauge, part[rows])[0]
+        features[rows] = features_of(gauge, part[rows])[0]
     return Measurement(gauge, features, np.full(len(part), "")).columns()
 
 
@@ -183,7 +172,7 @@ def measure_file(
     check(gauge, stamps)
 
     def answer(part: Images) -> pa.Table:
-        features, reasons = _features(gauge, part)
+        features, reasons = features_of(gauge, part)
         return _arrow(part, Measurement(gauge, features, reasons).columns(), reasons)
 
     return serve_file(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import deepfield
 from deepfield.core.align import coral
 from deepfield.core.augment import Augment, Seen
 from deepfield.core.devices import one_thread
@@ -22,10 +20,10 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.model import members
 from deepfield.core.nets import parameters_of
 from deepfield.core.nets.camera import Camera
-from deepfield.core.store import checkpoints
-from deepfield.core.vision import inherit, learn, net_options, parts, recipe
+from deepfield.core.store import checkpoints, versions
+from deepfield.core.vision import learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import check, check_pixels, digest, serve, tell_broken
+from deepfield.data.images.serve import check, digest, features_of, take_over, tell_broken
 from deepfield.data.images.together import together
 from deepfield.lensing.candidates import log_odds
 from deepfield.lensing.measurement import Measurement
@@ -134,11 +132,7 @@ def fit(
         "prior": model.prior,
         "temperature": model.temperature,
         "history": history,
-        "versions": {
-            "deepfield": deepfield.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     return Fit(model, sets.where)
 
@@ -186,26 +180,11 @@ def _begin(sets: Sets, config: LensingConfig, base: LensingModel | None) -> Lens
     core.head.fit_target(y)
     model = LensingModel(config, fresh, images.bands, images.size, crop, kind, net, prior, seen=seen)
     if base is not None:
-        _take_over(model, base, images)
+        take_over(model, base, images, last=True)
     else:
         known = {"pixel_scale": images.meta["pixel_scale"], "psf_fwhm": images.meta["psf_fwhm"]}
         camera.stretch.fit(camera.reduce(sample), **known)
     return model
-
-
-def _take_over(model: LensingModel, base: LensingModel, images: Images) -> None:
-    """The weights and the camera of another model; not what is known of its pixels."""
-    if len(model.bands) != len(base.bands):
-        raise DeepfieldError(
-            f"the images have {len(model.bands)} bands, the model to go on from {len(base.bands)}: "
-            f"{', '.join(base.bands)}"
-        )
-    check_pixels(base, images)
-    inherit(model.model, base.model, last=True)
-    stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
-    if said := stretch.check(images.bands, scale):
-        images.warn(said)
-    stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 
 
 def _learn(
@@ -273,9 +252,8 @@ def calibrate(model: LensingModel, images: Images, y: Tensor) -> None:
     y : Tensor
         Targets, as :func:`deepfield.lensing.sets.targets` gives them.
     """
-    check(model, images)
+    features, reasons = features_of(model, images)
     model.temperature, model.pit_maps = 1.0, {}
-    features, reasons = serve(images, model.features)
     good = torch.from_numpy(reasons == "")
     if not bool(good.any()):
         return

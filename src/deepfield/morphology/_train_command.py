@@ -8,10 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deepfield.core.errors import DeepfieldError
-from deepfield.core.store import META
+from deepfield.core.store import checked_folder
+from deepfield.data.images._options import Catalog, Column, Stamps
 from deepfield.data.images.read import read
-from deepfield.morphology.commands import Catalog, Column, Stamps
 from deepfield.morphology.model import MorphologyConfig
 from deepfield.morphology.train import train_to_folder
 
@@ -46,8 +45,7 @@ def train(
     workers
         Threads that decode images.
     """
-    if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
-        raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
+    checked_folder(out)
     stamps = read(
         images, catalog=catalog, column=column or None, size=size, crop=crop, pixel_scale=pixel_scale,
         workers=workers,

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
+from deepfield.data.images._options import Catalog, Column, Scale, Stamps
 
 if TYPE_CHECKING:
     from deepfield.data.images.collection import Images
@@ -19,18 +20,6 @@ app = App(
     help="Galaxy morphology: images in, calibrated class or vote probabilities out.",
     group_parameters=PARAMETERS,
 )
-Stamps = Annotated[
-    str,
-    Parameter(help="Parquet or HDF5 with images, a folder of JPEG, PNG or FITS files, or a registered data set."),
-]
-Catalog = Annotated[
-    Path | None, Parameter(help="Table with a row for each image, where it does not lie with the images.")
-]
-Column = Annotated[str, Parameter(help="Column of the images, or of file names, where the guess is wrong.")]
-Scale = Annotated[
-    float, Parameter(help="Arcsec a pixel of the originals: a model that knows its own then compares.")
-]
-
 
 # Its options are the fields of MorphologyConfig, which is loaded when they are asked for.
 app.command(

@@ -13,7 +13,7 @@ from torch import Tensor
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.votes import DirichletMultinomial
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import check, serve
+from deepfield.data.images.serve import check, features_of, serve
 from deepfield.morphology.model import MorphologyModel
 from deepfield.morphology.predict import answer
 
@@ -172,8 +172,7 @@ def rank(model: MorphologyModel, images: Images) -> dict[str, Array]:
         does not know from what is ambiguous; then information is the entropy of classes, or what one more vote
         would tell of the fractions. NaN for a broken image.
     """
-    check(model, images)
-    features, reasons = serve(images, model.features)
+    features, reasons = features_of(model, images)
     if features.shape[1] == 1:
         log.warning("the model is one net: images are ranked by what one answer would tell, not by disagreement")
     if model.tree is None:

@@ -21,7 +21,7 @@ from deepfield.core.nets import ConvNet
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.nets.stretch import KINDS
-from deepfield.core.store import Saved, load, restore, save, settings
+from deepfield.core.store import Saved, revive, save, settings
 from deepfield.core.vision import CHUNK, assemble, check_net, embed, in_range, ordinary
 from deepfield.core.votes import Votes
 from deepfield.morphology.trees import Tree, from_dict, tree
@@ -317,8 +317,5 @@ class MorphologyModel:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> MorphologyModel:
         """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
-        saved = load(folder, domain="morphology")
-        loaded = cls.rebuild(saved.config, saved.card)
-        restore(loaded.model, saved.weights)
-        loaded.model.eval()
-        return loaded
+        found: MorphologyModel = revive(folder, "morphology", cls.rebuild)
+        return found

@@ -18,11 +18,12 @@ from deepfield.data.images.serve import (
     check,
     checked_target,
     codes,
+    features_of,
     identifiers,
     identity,
     open_images,
-    serve,
     serve_file,
+    tell_unserved,
 )
 from deepfield.morphology.model import MorphologyModel
 from deepfield.morphology.prediction import MorphologyPrediction
@@ -50,11 +51,8 @@ def predict(model: MorphologyModel, images: Images, *, device: str = "auto") -> 
         If there is no such device, or the images have another number of bands or another size, or are bytes where
         the model takes fluxes.
     """
-    prediction = answer(model, *_features(model.on(device), images))
-    counts = Counts()
-    counts.add(prediction.reasons)
-    if counts.unserved:
-        log.warning("%s", counts.summary())
+    prediction = answer(model, *features_of(model.on(device), images))
+    tell_unserved(prediction.reasons)
     return prediction
 
 
@@ -62,11 +60,6 @@ def answer(model: MorphologyModel, features: Tensor, reasons: NDArray[np.str_]) 
     """The prediction behind features (N, V, F) of :meth:`MorphologyModel.features`."""
     head, flat = model.calibrated(features)
     return MorphologyPrediction(head, flat, answers=model.answers, reasons=reasons)
-
-
-def _features(model: MorphologyModel, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
-    check(model, images)
-    return serve(images, model.features)
 
 
 def predict_file(
@@ -119,7 +112,7 @@ def _arrow(model: MorphologyModel, part: Images) -> pa.Table:
 
     from deepfield.core.prediction_files import feature_column
 
-    found = answer(model, *_features(model, part))
+    found = answer(model, *features_of(model, part))
     arrays: dict[str, Any] = {"object_id": pa.array(identifiers(part))}
     arrays |= {name: pa.array(values) for name, values in found.columns().items()}
     arrays["reason"] = pa.array(found.reasons.tolist(), pa.string())

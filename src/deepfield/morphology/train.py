@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,18 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import deepfield
 from deepfield.core.augment import Augment, Seen
 from deepfield.core.devices import one_thread
-from deepfield.core.errors import DeepfieldError, TableError
+from deepfield.core.errors import TableError
 from deepfield.core.model import members
 from deepfield.core.nets import parameters_of
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
-from deepfield.core.store import checkpoints
-from deepfield.core.vision import inherit, learn, net_options, parts, recipe
+from deepfield.core.store import checkpoints, versions
+from deepfield.core.vision import learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
-from deepfield.data.images.serve import check, check_pixels, digest, serve, tell_broken
+from deepfield.data.images.serve import digest, features_of, take_over, tell_broken
 from deepfield.morphology.model import MorphologyConfig, MorphologyModel, build, head_of
 from deepfield.morphology.predict import answer
 from deepfield.morphology.targets import Targets, swapped, targets
@@ -129,11 +127,7 @@ def fit(
         "parameters": parameters_of(model.model),
         "temperature": model.temperature,
         "history": history,
-        "versions": {
-            "deepfield": deepfield.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     return Fit(model, rows)
 
@@ -184,28 +178,13 @@ def _begin(
         camera.stretch.fit(camera.reduce(sample), **known)
     core.head.fit_target(truth.y[rows])
     if base is not None:
-        _take_over(model, base, images)
+        take_over(model, base, images, last=model.answers == base.answers)
     elif truth.tree is None:
         share = truth.shares[rows].mean(0)
         for member in members(core):
             last: Any = member.net.project
             last.bias.data.copy_(torch.from_numpy(np.log(share + 1e-4)))
     return model
-
-
-def _take_over(model: MorphologyModel, base: MorphologyModel, images: Images) -> None:
-    """The weights of another model, but for the last layer if the answers are others; not its camera."""
-    if len(model.bands) != len(base.bands):
-        raise DeepfieldError(
-            f"the images have {len(model.bands)} bands, the model to go on from {len(base.bands)}: "
-            f"{', '.join(base.bands)}"
-        )
-    check_pixels(base, images)
-    inherit(model.model, base.model, last=model.answers == base.answers)
-    stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
-    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
-        images.warn(said)
-    stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 
 
 def _learn(
@@ -249,8 +228,7 @@ def augmentation(camera: Camera, config: MorphologyConfig, labels: Sequence[str]
 
 def _temperature(model: MorphologyModel, images: Images, y: Tensor) -> float:
     """What makes the answers on images kept from training likeliest."""
-    check(model, images)
-    features, reasons = serve(images, model.features)
+    features, reasons = features_of(model, images)
     good = torch.from_numpy(reasons == "")
     if not bool(good.any()):
         return 1.0

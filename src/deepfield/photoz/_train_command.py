@@ -9,8 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deepfield.core.errors import DeepfieldError
-from deepfield.core.store import META
+from deepfield.core.store import checked_folder
 from deepfield.data._told import told
 from deepfield.photoz.commands import Catalog, Columns
 from deepfield.photoz.model import PhotozConfig
@@ -35,8 +34,7 @@ def train(
     quick
         One network in place of an ensemble and its student: faster, and a little worse.
     """
-    if out.exists() and not (out.is_dir() and ((out / META).exists() or not any(out.iterdir()))):
-        raise DeepfieldError(f"{out} exists and is not a deepfield model; choose another --out or remove it")
+    checked_folder(out)
     config = config or PhotozConfig()
     table = read(catalog, columns=told(columns), bands=config.bands or None, target=config.target)
     config = replace(config, target="z_spec")  # as read has called it

@@ -17,7 +17,7 @@ from deepfield.core.flow import Flow
 from deepfield.core.heads import ClassMixture, GaussianMixture, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ResidualMLP
-from deepfield.core.store import Saved, load, restore, save, settings
+from deepfield.core.store import Saved, revive, save, settings
 from deepfield.core.table import Table
 from deepfield.core.warp import Warped
 from deepfield.photoz.features import CORRECTED, PhotometryFeatures, encode, uncorrectable
@@ -308,11 +308,8 @@ class PhotozModel:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> PhotozModel:
         """Read a model folder; ModelError with a clear message if it is not whole."""
-        saved = load(folder, domain="photoz")
-        loaded = cls.rebuild(saved.config, saved.card)
-        restore(loaded.model, saved.weights)
-        loaded.model.eval()
-        return loaded
+        found: PhotozModel = revive(folder, "photoz", cls.rebuild)
+        return found
 
     @property
     def reason_texts(self) -> list[str]:

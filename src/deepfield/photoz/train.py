@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import platform
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.distil import Neighbourhood, distil
@@ -23,7 +21,7 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.fit import FitConfig
 from deepfield.core.fit import fit as core_fit
 from deepfield.core.model import Model, members
-from deepfield.core.store import checkpoints
+from deepfield.core.store import checkpoints, versions
 from deepfield.core.table import Table, no_column
 from deepfield.core.warp import Structure, Warped, find_structure, interpolate
 from deepfield.data.photometry import bands_of
@@ -144,11 +142,7 @@ def fit(
         "magnitudes": _magnitudes(rows.x[fitted], config.bands),
         "redshift_range": [float(rows.y[:, 0].min()), float(rows.y[:, 0].max())],
         "history": history,
-        "versions": {
-            "deepfield": deepfield.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     return Fit(model, teacher if student else None, held_out)
 

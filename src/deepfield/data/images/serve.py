@@ -20,7 +20,7 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.core.model import Model
 from deepfield.core.store import META, find
 from deepfield.core.table import Table
-from deepfield.core.vision import parts
+from deepfield.core.vision import inherit, parts
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import ID_NAMES, read
 
@@ -52,7 +52,7 @@ class Counts:
 
 
 def serve(
-    images: Images, function: Callable[[Tensor], Tensor], *, rows: int = 512
+    images: Images, function: Callable[[Tensor], Tensor], *, rows: int = _ROWS
 ) -> tuple[Tensor, NDArray[np.str_]]:
     """``function`` of all images (N, ...), NaN where an image is broken or the net gives no number, and why.
 
@@ -86,6 +86,8 @@ class Taker(Protocol):
     crop: int
     seen: dict[str, Any]
 
+    def features(self, x: Tensor) -> Tensor: ...
+
 
 def check(model: Taker, images: Images) -> None:
     """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
@@ -109,6 +111,41 @@ def check(model: Taker, images: Images) -> None:
             f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
             f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
         )
+
+
+def features_of(model: Taker, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
+    """The features of all images (N, ...), as :func:`serve`, if the model can take them."""
+    check(model, images)
+    return serve(images, model.features)
+
+
+def tell_unserved(reasons: NDArray[np.str_]) -> None:
+    """Log how many images cannot be served, if any."""
+    counts = Counts()
+    counts.add(reasons)
+    if counts.unserved:
+        log.warning("%s", counts.summary())
+
+
+def take_over(model: Taker, base: Taker, images: Images, *, last: bool) -> None:
+    """The weights and the camera of another model, with the last layer or without; not what its pixels are like.
+
+    Raises
+    ------
+    DeepfieldError
+        If the images have another number of bands than ``base`` takes, or other pixels.
+    """
+    if len(model.bands) != len(base.bands):
+        raise DeepfieldError(
+            f"the images have {len(model.bands)} bands, the model to go on from {len(base.bands)}: "
+            f"{', '.join(base.bands)}"
+        )
+    check_pixels(base, images)
+    inherit(model.model, base.model, last=last)
+    stretch, scale = parts(model.model)[0].stretch, images.meta["pixel_scale"]
+    if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
+        images.warn(said)
+    stretch.tell(pixel_scale=scale, psf_fwhm=images.meta["psf_fwhm"])
 
 
 def check_pixels(model: Taker, images: Images) -> None:
