@@ -149,6 +149,17 @@ def no_column(name: str, names: Iterable[str]) -> str:
     return f"no column '{name}'; {hint}columns: {shorten(known)}"
 
 
+def text(cell: Any) -> str:
+    """A cell as text, bytes or not, without the blanks around it.
+
+    Examples
+    --------
+    >>> text(b"M 31 "), text(7)
+    ('M 31', '7')
+    """
+    return (cell.decode() if isinstance(cell, bytes) else str(cell)).strip()
+
+
 def shorten(names: Iterable[str], limit: int = 20) -> str:
     """Join names with commas, and count those beyond ``limit``.
 

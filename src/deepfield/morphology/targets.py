@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError, TableError
-from deepfield.core.table import Table, no_column, shorten
+from deepfield.core.table import Table, no_column, shorten, text
 from deepfield.morphology.labels import read_votes
 from deepfield.morphology.trees import Tree
 
@@ -113,8 +113,7 @@ def _single(column: Any, name: str, classes: Sequence[str]) -> Targets:
             raise TableError(f"column '{name}' holds fractions: for soft labels name one column for each class")
         texts = np.where(hidden, 0, values).astype(np.int64).astype(str)
     else:
-        texts = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()], dtype=np.str_)
-        texts = np.char.strip(texts)
+        texts = np.array([text(v) for v in values.tolist()], dtype=np.str_)
         hidden |= texts == ""
     own = sorted(set(texts[~hidden].tolist()), key=lambda t: (len(t), t) if t.isdigit() else (0, t))
     known = list(classes) or own
@@ -125,8 +124,8 @@ def _single(column: Any, name: str, classes: Sequence[str]) -> Targets:
             f"column '{name}' has the class '{strange[0]}', which is none of {', '.join(known)}; score has "
             "--rename for classes of other names"
         )
-    number = {text: i for i, text in enumerate(known)}
-    y = [-1 if gone else number[text] for text, gone in zip(texts.tolist(), hidden.tolist())]
+    number = {label: i for i, label in enumerate(known)}
+    y = [-1 if gone else number[label] for label, gone in zip(texts.tolist(), hidden.tolist())]
     return Targets(torch.tensor(y, dtype=torch.long), ~hidden, tuple(known))
 
 
@@ -144,11 +143,10 @@ def renamed(table: Table, names: Sequence[str], rename: str) -> Table:
     ['spiral', 'spiral', '']
     """
     name = _columns(table, names)[0]
-    values = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in table[name]], dtype=object)
-    values = np.array([v.strip() for v in values], dtype=object)
+    values = np.array([text(v) for v in table[name]], dtype=object)
     found = values.copy()
     for part in rename.split(","):
-        old, given, new = (text.strip() for text in part.partition("="))
+        old, given, new = (piece.strip() for piece in part.partition("="))
         if not given or old not in values:
             raise DeepfieldError(f"rename is old=new, and '{old}' is no class of column '{name}'")
         found[values == old] = new

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from deepfield.core.errors import TableError
-from deepfield.core.table import Table, no_column, shorten
+from deepfield.core.table import Table, no_column, shorten, text
 from deepfield.data import files, registry
 from deepfield.data.images.collection import Frame, Images
 from deepfield.data.images.mosaics import Mosaic
@@ -338,17 +338,13 @@ def _listed(place: Path, table: Table, column: Any) -> tuple[Source, Table]:
         raise TableError(f"none of the {len(rows)} rows of '{wanted[0]}' names a file in '{place}'")
     if not any(n in lower for n in ID_NAMES):  # as without a table, so that results can be joined
         table = table.copy(copy_data=False)
-        table["id"] = [_stem(Path(_text(value))) for value in table[wanted[0]]]
+        table["id"] = [_stem(Path(text(value))) for value in table[wanted[0]]]
     return Files(rows), table
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value).strip()
-
-
 def _find(place: Path, by_stem: Mapping[str, Path], value: Any) -> Path | None:
-    text = _text(value)
-    if not text:
+    name = text(value)
+    if not name:
         return None
-    path = place / text
-    return path if path.is_file() else by_stem.get(text) or by_stem.get(_stem(Path(text)))
+    path = place / name
+    return path if path.is_file() else by_stem.get(name) or by_stem.get(_stem(Path(name)))

@@ -19,7 +19,7 @@ from torch import Tensor
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.model import Model
 from deepfield.core.store import META, find
-from deepfield.core.table import Table
+from deepfield.core.table import Table, text
 from deepfield.core.vision import inherit, parts
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import ID_NAMES, read
@@ -282,7 +282,7 @@ def check_same(predicted: Any, table: Table, path: object) -> None:
     own = identifiers_of(table)
     if own is None or predicted is None:
         return
-    one, two = ([_text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
+    one, two = ([text(i) for i in np.asarray(ids).tolist()] for ids in (predicted, own))
     differ = [row for row, pair in enumerate(zip(one, two, strict=True)) if pair[0] != pair[1]]
     if differ:
         row = differ[0]
@@ -290,7 +290,3 @@ def check_same(predicted: Any, table: Table, path: object) -> None:
             f"{path} and the catalogue differ in {len(differ)} of {len(one)} identifiers, first in row {row}: "
             f"'{one[row]}' and '{two[row]}'; give the catalogue that was predicted, in its order"
         )
-
-
-def _text(name: Any) -> str:
-    return (name.decode() if isinstance(name, bytes) else str(name)).strip()
