@@ -20,14 +20,14 @@ from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.parameters import ANGLES, UNITS, encode
 from deepfield.trust import classification as cl
 from deepfield.trust import metrics
-from deepfield.trust.metrics import Metric
+from deepfield.trust.metrics import Metric, Named, plain
 
 Array = NDArray[np.float64]
 COVERED = {"coverage_683": 0.683, "coverage_955": 0.955}
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Named):
     """What :func:`score` or :func:`score_measurement` found. Metrics are attributes too: ``score.auroc``.
 
     Attributes
@@ -47,20 +47,14 @@ class Score:
     metrics: dict[str, Metric]
     curves: dict[str, Any] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> float:
-        found = self.__dict__.get("metrics", {})
-        if name in found:
-            return float(found[name])
-        raise AttributeError(f"a score has no '{name}'; its metrics are {', '.join(found)}")
-
     def __str__(self) -> str:
         lines = [f"{self.n:,} images"] + [f"{name:<24} {value}" for name, value in self.metrics.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        told = {k: {"value": v.value, "error": v.error} for k, v in self.metrics.items()}
-        return {"n": self.n, "n_missing": self.n_missing, "metrics": told, "curves": self.curves}
+        metrics = plain(self.metrics)
+        return {"n": self.n, "n_missing": self.n_missing, "metrics": metrics, "curves": self.curves}
 
 
 def auroc(scores: ArrayLike, label: ArrayLike) -> float:

@@ -18,7 +18,7 @@ from deepfield.core.votes import DirichletMultinomial, Groups, log_rising
 from deepfield.morphology.trees import Tree
 from deepfield.trust import classification as cl
 from deepfield.trust import metrics
-from deepfield.trust.metrics import Metric
+from deepfield.trust.metrics import Metric, Named, plain
 
 Array = NDArray[np.float64]
 LEVELS = {"coverage_683": 0.683, "coverage_955": 0.955}
@@ -28,7 +28,7 @@ _ROWS = 256  # rows whose vote probabilities are held at once
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Named):
     """What :func:`score` found. Metrics are attributes too: ``score.accuracy`` is a float.
 
     Attributes
@@ -62,12 +62,6 @@ class Score:
     questions: dict[str, dict[str, Metric]] = field(default_factory=dict)
     reliability: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> float:
-        found = self.__dict__.get("metrics", {})
-        if name in found:
-            return float(found[name])
-        raise AttributeError(f"a score has no '{name}'; its metrics are {', '.join(found)}")
-
     def __str__(self) -> str:
         lines = [f"{self.n:,} objects"] + [f"{name:<20} {value}" for name, value in self.metrics.items()]
         for name, found in self.questions.items():
@@ -76,7 +70,6 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        plain = lambda found: {k: {"value": v.value, "error": v.error} for k, v in found.items()}  # noqa: E731
         return {
             "n": self.n, "n_missing": self.n_missing, "n_without_truth": self.n_without_truth,
             "metrics": plain(self.metrics), "classes": list(self.classes), "confusion": self.confusion,

@@ -9,7 +9,7 @@ error. Objects without a prediction or without a truth have NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,36 @@ class Metric:
             return "-"
         digits = 4 if not self.error > 0 else min(max(1 - math.floor(math.log10(self.error)), 0), 7)
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
+
+class Named:
+    """Of a score: its metrics are attributes too.
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class Score(Named):
+    ...     metrics: dict[str, Metric]
+    >>> Score({"bias": Metric(0.1, 0.02)}).bias
+    0.1
+    """
+
+    def __getattr__(self, name: str) -> float:
+        found = self.__dict__.get("metrics", {})
+        if name in found:
+            return float(found[name])
+        raise AttributeError(f"a score has no '{name}'; its metrics are {', '.join(found)}")
+
+
+def plain(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
+    """Metrics as JSON.
+
+    Examples
+    --------
+    >>> plain({"bias": Metric(0.1, 0.02)})
+    {'bias': {'value': 0.1, 'error': 0.02}}
+    """
+    return {name: {"value": found.value, "error": found.error} for name, found in metrics.items()}
 
 
 def _truths(prediction: Any, y: ArrayLike) -> Array:
