@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from morphology import PARAMETERS, PIXELS, galaxies, invariance, scores, senses, spirals
+from morphology import PARAMETERS, PIXELS, galaxies, invariance, scores
 from morphology_page import results
+from morphology_senses import senses, spirals
 
 from deepfield import morphology
 from deepfield.data import registry
