@@ -74,7 +74,7 @@ class Augment:
         drawn, angle = self._draw(x, mirrored, generator)
         if self.blur:  # before the stretch, as the atmosphere does
             drawn = blurred(drawn, self.blur * torch.rand(len(x), generator=generator))
-        seen = self.camera.stretch(drawn)
+        seen = self.camera.show(drawn)
         if self.noise:
             width = self.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
             seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))

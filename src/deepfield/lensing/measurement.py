@@ -96,7 +96,8 @@ class Measurement:
         if name not in UNITS:
             raise DeepfieldError(f"a lens has no '{name}'; its parameters are {', '.join(UNITS)}")
         levels = self._map(name).inverse(level)
-        place = np.clip(levels * self.count - 0.5, 0, self.count - 1)
+        # A further draw lies below the k-th of n samples in k / (n + 1) of all cases.
+        place = np.clip(levels * (self.count + 1) - 1, 0, self.count - 1)
         low = np.floor(place).astype(int)
         high, share = np.minimum(low + 1, self.count - 1), (place - low)[..., None]
         return (1 - share) * self._sorted[name][low] + share * self._sorted[name][high]

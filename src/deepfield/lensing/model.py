@@ -48,6 +48,9 @@ class LensingConfig:
     pixels : int
         Pixels on a side of what the net sees, images being averaged down to it; 0 takes those of the images, 64 at
         most.
+    contrast : bool
+        Whether the net sees, beside the image, what stands out from a smooth galaxy in its middle and from the
+        colour of that galaxy (:class:`deepfield.core.nets.contrast.Contrast`).
     stretch : str
         "linear" for pictures, "asinh" for fluxes, "auto" by the type of the pixels (bytes or floats).
     members : int
@@ -93,6 +96,7 @@ class LensingConfig:
     draws: int = 8192
     group: str = ""
     pixels: int = 0
+    contrast: bool = True
     stretch: str = "auto"
     members: int = 1
     parameters: int = 60_000
@@ -148,15 +152,20 @@ class LensingConfig:
         options = {"group": self.symmetry, "dropout": self.dropout}
         return options | ({"moments": self.moments} if self.task == "measure" else {})
 
+    def camera(self, bands: int, kind: str) -> Camera:
+        """What shows the net its images."""
+        return Camera(bands, self.pixels, kind, contrast=self.contrast)
+
 
 def build(config: LensingConfig, net: dict[str, Any], *, bands: int, kind: str) -> Model:
     """The untrained model: a camera, then the members side by side."""
+    camera = config.camera(bands, kind)
 
     def member() -> Model:
         head = config.head()
-        return Model(ConvNet(bands, head.n_features, **net), head)
+        return Model(ConvNet(camera.channels, head.n_features, **net), head)
 
-    return assemble(Camera(bands, config.pixels, kind), config.members, member, seed=config.seed)
+    return assemble(camera, config.members, member, seed=config.seed)
 
 
 @dataclass

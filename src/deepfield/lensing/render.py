@@ -197,9 +197,9 @@ class _Blur:
         self.size, self.margin = size, reach if margin is None else margin
         # What wraps around the edges must not come into the image.
         wide = size + 2 * self.margin
-        side = self.side = next_fast_len(wide + max(reach - self.margin, 0), real=True)
-        if max(psf.shape) > side:
-            side = self.side = next_fast_len(max(psf.shape), real=True)
+        least = max(wide + max(reach - self.margin, 0), *psf.shape)
+        # Sides of whole vectors of eight: 80 takes two thirds of the time of 75.
+        side = self.side = 8 * next_fast_len(-(-least // 8), real=True)
         kernel = psf.new_zeros(side, side)
         kernel[: psf.shape[0], : psf.shape[1]] = psf * (flux / psf.sum())
         kernel = kernel.roll((-(psf.shape[0] // 2), -(psf.shape[1] // 2)), (0, 1))

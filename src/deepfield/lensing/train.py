@@ -113,7 +113,8 @@ def fit(
     base = LensingModel.load(init) if isinstance(init, str | os.PathLike) else init
     config = replace(config or LensingConfig(), **overrides)
     if base is not None:
-        kept = ("task", "group", "pixels", "members", "parameters", "moments", "context", "transforms", "hidden")
+        net = ("group", "members", "parameters", "moments", "context", "transforms", "hidden")
+        kept = ("task", "pixels", "contrast", *net)
         config = replace(config, **{k: getattr(base.config, k) for k in kept})
     sets = _sets(images, config, simulate)
     model = _begin(sets, config, base)
@@ -163,11 +164,8 @@ def _begin(sets: Sets, config: LensingConfig, base: LensingModel | None) -> Lens
     kind = config.stretch if config.stretch != "auto" else "asinh" if sample.is_floating_point() else "linear"
     kind = base.kind if base else kind
     config = replace(config, pixels=config.pixels or min(images.size, 64))
-    net = (
-        dict(base.net)
-        if base
-        else net_options(config.parameters, len(images.bands), config.head().n_features, **config.net())
-    )
+    channels, outputs = config.camera(len(images.bands), kind).channels, config.head().n_features
+    net = dict(base.net) if base else net_options(config.parameters, channels, outputs, **config.net())
     fresh = build(config, net, bands=len(images.bands), kind=kind)
     seen = {"dtype": images.dtype, "native": images.meta["native"]}
     crop, prior = int(images.meta.get("crop", 0)), 0.5
