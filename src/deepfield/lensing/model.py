@@ -60,8 +60,12 @@ class LensingConfig:
     moments : int
         To measure: highest moment of the last maps over the image that is kept (see
         :class:`deepfield.core.nets.ConvNet`).
-    context, transforms, hidden : int
-        To measure: features that the flow is given, its transforms, and the width of their layers.
+    context : int
+        To measure: features that the flow is given.
+    transforms : int
+        To measure: of the flow.
+    hidden : int
+        To measure: width of the layers of the flow's transforms.
     dropout : float
         Before the last layer.
     epochs : int
@@ -69,24 +73,33 @@ class LensingConfig:
         images say so.
     batch : int
         Images in a step.
-    learning_rate, weight_decay : float
+    learning_rate : float
         Of the optimiser.
-    rotate, flip : bool
-        Whether each step sees the images turned by quarter turns, and mirrored half of the time; the parameters
-        turn with them. Pixels and their noise stay as they are.
-    zoom, shift, blur, noise : float
-        Largest change of scale (0.3: from 1/1.3 to 1.3), of place (share of the side), of the point-spread
-        function (sigma of a further Gaussian in the net's pixels), and of the noise (in units of the spread of
-        all pixels) in each step. To measure, scale and place stay.
+    weight_decay : float
+        Of the optimiser.
+    rotate : bool
+        Whether each step sees the images turned by quarter turns, the parameters with them; pixels and their noise
+        stay as they are.
+    flip : bool
+        Whether half of the images are mirrored in each step, the parameters with them.
+    zoom : float
+        To find: largest change of scale in each step (0.3: from 1/1.3 to 1.3).
+    shift : float
+        To find: largest change of place in each step, as a share of the side.
+    blur : float
+        Largest change of the point-spread function in each step: sigma of a further Gaussian in the net's pixels.
+    noise : float
+        Largest change of the noise in each step, in units of the spread of all pixels.
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
     align : float
         Weight of the alignment of features with those of unlabelled images of another kind, if such are given (see
         :func:`deepfield.core.align.coral`).
-    validation, calibration : float
-        Shares of the images kept from training, to stop in time and to calibrate; of simulated ones, more are
-        drawn.
+    validation : float
+        Share of the images kept from training to stop in time; of simulated ones, more are drawn.
+    calibration : float
+        Share of the images kept from training to calibrate; of simulated ones, more are drawn.
     seed : int
         Of everything random.
     """
