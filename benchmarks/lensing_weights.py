@@ -45,9 +45,9 @@ FIND = LensingConfig(
 MEASURE = LensingConfig(task="measure", parameters=100_000, learning_rate=4e-3, validation=0.04, calibration=0.1)
 MODELS: dict[str, tuple[str, LensingConfig, int, int]] = {  # survey, settings, images, epochs
     "lens-finder-lsst": ("lsst", replace(FIND, pixels=40), 60_000, 20),
-    "lens-measurer-lsst": ("lsst", replace(MEASURE, pixels=40), 30_000, 20),
+    "lens-measurer-lsst": ("lsst", replace(MEASURE, pixels=40), 30_000, 12),
     "lens-finder-euclid": ("euclid", replace(FIND, pixels=48), 40_000, 16),
-    "lens-measurer-euclid": ("euclid", replace(MEASURE, pixels=48), 20_000, 20),
+    "lens-measurer-euclid": ("euclid", replace(MEASURE, pixels=48), 20_000, 14),
 }
 
 

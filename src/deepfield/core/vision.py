@@ -5,22 +5,25 @@ What the sciences of images share: the shapes of galaxies and the search for len
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from deepfield.core.batches import Batches
+from deepfield.core.devices import pick_device
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.fit import FitConfig, fit
 from deepfield.core.model import Model, Parallel, ensemble, members
 from deepfield.core.nets import ConvNet, width_for
 from deepfield.core.nets.camera import Camera
+from deepfield.core.store import Saved, revive, save, settings
 
 _NET_RANGES = {"width": (1, 2000), "kernel": (1, 31), "expand": (0, 16), "dropout": (0, 0.99)}
 CHUNK = 256  # images in one call of the net
@@ -248,3 +251,133 @@ def learn(
         core.load_state_dict(before)
         history["members"]["best_epoch"] = -1
     return history
+
+
+@dataclass(kw_only=True)
+class ImageModel:
+    """A trained model of images with its calibration: what is saved, loaded and asked.
+
+    A science adds what its answers need, and says how they are stored: :meth:`own` and :meth:`restored`.
+
+    Parameters
+    ----------
+    config
+        The science's settings, with the pixels that the net sees.
+    model : Model
+    bands : tuple of str
+    side, crop : int
+        Pixels on a side of the images it takes, and of the centre of the originals that went into them (0: all).
+    kind : str
+        "linear" or "asinh".
+    net : dict
+        What builds a member.
+    temperature : float
+        Divides the log probabilities, or as the science says.
+    card : dict
+        Training data, metrics, versions.
+    seen : dict
+        ``dtype`` of the training images ("uint8" or "float32", "" if not known) and ``native``, pixels on a side
+        of the originals before they were resampled. A folder without it is taken to be of images as they were.
+    """
+
+    domain: ClassVar[str]
+    settings: ClassVar[type]
+
+    config: Any
+    model: Model
+    bands: tuple[str, ...]
+    side: int
+    crop: int
+    kind: str
+    net: dict[str, Any]
+    temperature: float = 1.0
+    card: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        usual = {"linear": "uint8", "asinh": "float32"}[self.kind] if self.config.stretch == "auto" else ""
+        self.seen = {"dtype": usual, "native": self.crop or self.side} | self.seen
+
+    @functools.cached_property
+    def served(self) -> nn.Module:
+        """The net with its filters expanded to ordinary convolutions, for inference."""
+        return ordinary(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is asked; see :meth:`on`."""
+        return next(self.served.parameters()).device
+
+    def on(self, device: str = "auto") -> Self:
+        """The same model, asked on a device: "auto" takes the accelerator where there is one.
+
+        Raises
+        ------
+        DeepfieldError
+            If there is no such device.
+        """
+        self.served.to(pick_device(device))
+        return self
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Features (N, F) of raw pixels (N, B, side, side)."""
+        parts = [self.served(x[i : i + CHUNK].to(self.device)).cpu() for i in range(0, len(x), CHUNK)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.model.head.n_features)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the members make of raw pixels (N, B, side, side) before their last layer (N, E)."""
+        return embed(self.served, x)
+
+    def own(self) -> dict[str, Any]:
+        """What the science adds, as plain JSON."""
+        raise NotImplementedError
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """The inverse of :meth:`own`, and the untrained ``model``, as fields.
+
+        ``known`` has config, bands, kind and net.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as plain JSON."""
+        plain = {name: getattr(self, name) for name in ("side", "crop", "kind", "net", "temperature", "seen")}
+        return {self.domain: asdict(self.config), "bands": list(self.bands), **plain, **self.own()}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder."""
+        save(folder, Saved(self.domain, self.describe(), self.model.state_dict(), self.card))
+
+    @classmethod
+    def rebuild(cls, described: dict[str, Any], card: dict[str, Any]) -> Self:
+        """The inverse of :meth:`describe`, with untrained weights.
+
+        Raises
+        ------
+        ModelError
+            If the description is damaged, absurd or from a newer version.
+        """
+        try:
+            config = cls.settings(**settings(described[cls.domain], cls.settings))
+            bands, side, net = tuple(described["bands"]), int(described["side"]), dict(described["net"])
+            check_net(net, bands=len(bands), side=side, members=config.members)
+            warmth = float(described["temperature"])
+            if not 0 < warmth < 1e6:
+                raise ModelError(f"the model's temperature of {warmth} is none")
+            known = {"config": config, "bands": bands, "kind": str(described["kind"]), "net": net}
+            return cls(
+                **known, **cls.restored(described, known), side=side, crop=int(described["crop"]), card=card,
+                temperature=warmth, seen=dict(described.get("seen", {})),
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"the model's configuration is damaged: {error}") from None
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
+        found: Self = revive(folder, cls.domain, cls.rebuild)
+        return found

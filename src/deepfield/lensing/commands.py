@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS, Json, show
-from deepfield.data.images._options import Catalog, Column, Scale, Stamps
+from deepfield.data.images._options import Catalog, Column, Device, Scale, Stamps
 
 if TYPE_CHECKING:
     from deepfield.data.images.serve import Counts
@@ -73,6 +73,7 @@ def find(
     catalog: Catalog = None,
     column: Column = "",
     pixel_scale: Scale = 0.0,
+    device: Device = "auto",
     workers: int = 1,
 ) -> None:
     """Write how likely each image is a lens, with its rank, in the order of the images.
@@ -94,7 +95,7 @@ def find(
     from deepfield.lensing.predict import find_file
 
     counts = find_file(
-        model, images, out, prior=prior, measurer=measurer or None, least=least, catalog=catalog,
+        model, images, out, prior=prior, measurer=measurer or None, least=least, device=device, catalog=catalog,
         column=column or None, pixel_scale=pixel_scale, workers=workers,
     )  # fmt: skip
     _tell(counts, out)
@@ -109,6 +110,7 @@ def measure(
     catalog: Catalog = None,
     column: Column = "",
     pixel_scale: Scale = 0.0,
+    device: Device = "auto",
     workers: int = 1,
 ) -> None:
     """Write the posterior of each lens: quantiles of theta_e, q, angle, shear and the source's place.
@@ -125,8 +127,9 @@ def measure(
     from deepfield.lensing.predict import measure_file
 
     counts = measure_file(
-        model, images, out, catalog=catalog, column=column or None, pixel_scale=pixel_scale, workers=workers
-    )
+        model, images, out, device=device, catalog=catalog, column=column or None, pixel_scale=pixel_scale,
+        workers=workers,
+    )  # fmt: skip
     _tell(counts, out)
 
 

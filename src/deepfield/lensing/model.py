@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from deepfield.core.calibrators import PITMap
 from deepfield.core.errors import DeepfieldError, ModelError
@@ -19,8 +14,7 @@ from deepfield.core.nets import ConvNet
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.nets.stretch import KINDS
-from deepfield.core.store import Saved, revive, save, settings
-from deepfield.core.vision import CHUNK, RANGES, assemble, check_net, embed, in_range, ordinary
+from deepfield.core.vision import RANGES, ImageModel, assemble, in_range
 from deepfield.lensing.parameters import NAMES, UNITS
 
 TASKS = ("find", "measure")
@@ -181,61 +175,25 @@ def build(config: LensingConfig, net: dict[str, Any], *, bands: int, kind: str) 
     return assemble(camera, config.members, member, seed=config.seed)
 
 
-@dataclass
-class LensingModel:
-    """A trained model with its calibration: what is saved, loaded and asked.
+@dataclass(kw_only=True)
+class LensingModel(ImageModel):
+    """A trained finder or measurer; see :class:`deepfield.core.vision.ImageModel`.
 
     Parameters
     ----------
-    config : LensingConfig
-        With the pixels that the net sees.
-    model : Model
-    bands : tuple of str
-    side, crop : int
-        Pixels on a side of the images it takes, and of the centre of the originals that went into them (0: all).
-    kind : str
-        "linear" or "asinh".
-    net : dict
-        What builds a member.
     prior : float
         To find: the share of lenses among the training images, at which its probabilities are calibrated.
     temperature : float
         To find: divides the log odds.
     pit_maps : dict of PITMap
         To measure: of each parameter the map that makes its quantiles cover.
-    card : dict
-        Training data, metrics, versions.
-    seen : dict
-        ``dtype`` of the training images and ``native``, pixels on a side of the originals.
     """
 
-    config: LensingConfig
-    model: Model
-    bands: tuple[str, ...]
-    side: int
-    crop: int
-    kind: str
-    net: dict[str, Any]
+    domain = "lensing"
+    settings = LensingConfig
+
     prior: float = 0.5
-    temperature: float = 1.0
     pit_maps: dict[str, PITMap] = field(default_factory=dict)
-    card: dict[str, Any] = field(default_factory=dict)
-    seen: dict[str, Any] = field(default_factory=dict)
-
-    @functools.cached_property
-    def served(self) -> nn.Module:
-        """The net with its filters expanded to ordinary convolutions, for inference."""
-        return ordinary(self.model)
-
-    @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """Features (N, F) of raw pixels (N, B, side, side): log odds of each member, or what its flow is given."""
-        found = [self.served(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
-        return torch.cat(found) if found else torch.zeros(0, self.model.head.n_features)
-
-    def embed(self, x: Tensor) -> Tensor:
-        """What the members make of raw pixels (N, B, side, side) before their last layer (N, E)."""
-        return embed(self.served, x)
 
     def of_task(self, task: str) -> LensingModel:
         """The model itself, if it is for the task.
@@ -248,53 +206,16 @@ class LensingModel:
             raise ModelError(f"this model was trained to {self.config.task}, not to {task}")
         return self
 
-    def describe(self) -> dict[str, Any]:
-        """All but the weights, as plain JSON."""
-        return {
-            "lensing": asdict(self.config),
-            "bands": list(self.bands),
-            "side": self.side,
-            "crop": self.crop,
-            "kind": self.kind,
-            "net": self.net,
-            "prior": self.prior,
-            "temperature": self.temperature,
-            "pit_maps": {name: found.to_dict() for name, found in self.pit_maps.items()},
-            "seen": self.seen,
-        }
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model folder."""
-        save(folder, Saved("lensing", self.describe(), self.model.state_dict(), self.card))
+    def own(self) -> dict[str, Any]:
+        """Prior and maps."""
+        return {"prior": self.prior, "pit_maps": {name: found.to_dict() for name, found in self.pit_maps.items()}}
 
     @classmethod
-    def rebuild(cls, described: dict[str, Any], card: dict[str, Any]) -> LensingModel:
-        """The inverse of :meth:`describe`, with untrained weights.
-
-        Raises
-        ------
-        ModelError
-            If the description is damaged, absurd or from a newer version.
-        """
-        try:
-            config = LensingConfig(**settings(described["lensing"], LensingConfig))
-            bands, net = tuple(described["bands"]), dict(described["net"])
-            side, crop, kind = int(described["side"]), int(described["crop"]), str(described["kind"])
-            check_net(net, bands=len(bands), side=side, members=config.members)
-            model = build(config, net, bands=len(bands), kind=kind)
-            prior, warmth = float(described["prior"]), float(described["temperature"])
-            if not (0 < prior < 1 and 0 < warmth < 1e6):
-                raise ModelError(f"a prior of {prior} and a temperature of {warmth} are none")
-            maps = {n: PITMap.from_dict(m) for n, m in dict(described["pit_maps"]).items() if n in UNITS}
-            seen = dict(described["seen"])
-            return cls(config, model, bands, side, crop, kind, net, prior, warmth, maps, card, seen)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(f"the model's configuration is damaged: {error}") from None
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> LensingModel:
-        """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
-        found: LensingModel = revive(folder, "lensing", cls.rebuild)
-        return found
+    def restored(cls, described: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """Prior, maps and the untrained model."""
+        prior = float(described["prior"])
+        if not 0 < prior < 1:
+            raise ModelError(f"a prior of {prior} is none")
+        maps = {n: PITMap.from_dict(m) for n, m in dict(described["pit_maps"]).items() if n in UNITS}
+        model = build(known["config"], known["net"], bands=len(known["bands"]), kind=known["kind"])
+        return {"model": model, "prior": prior, "pit_maps": maps}

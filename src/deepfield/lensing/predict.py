@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
 
 
-def find(model: LensingModel, images: Images, *, prior: float = RARE) -> Candidates:
+def find(model: LensingModel, images: Images, *, prior: float = RARE, device: str = "auto") -> Candidates:
     """How likely each image shows a lens; broken images are NaN, and a warning counts them.
 
     Parameters
@@ -48,28 +48,33 @@ def find(model: LensingModel, images: Images, *, prior: float = RARE) -> Candida
         With the model's bands and pixels on a side.
     prior : float
         Share of lenses among the survey's galaxies.
+    device : str
+        "auto" takes the accelerator where there is one; or "cpu", "cuda", "cuda:1", "mps".
 
     Raises
     ------
     DeepfieldError
-        If the model measures, the prior is none, or the images do not fit.
+        If the model measures, the prior is none, there is no such device, or the images do not fit.
     """
-    found = candidates(model, *features_of(model.of_task("find"), images), prior=prior)
+    found = candidates(model, *features_of(model.of_task("find").on(device), images), prior=prior)
     tell_unserved(found.reasons)
     return found
 
 
-def measure(model: LensingModel, images: Images, *, samples: int = SAMPLES, seed: int = 0) -> Measurement:
+def measure(
+    model: LensingModel, images: Images, *, samples: int = SAMPLES, seed: int = 0, device: str = "auto"
+) -> Measurement:
     """The posterior of each lens's parameters; broken images are NaN, and a warning counts them.
 
-    Every image is taken to be of a lens: that is what :func:`find` is for.
+    Every image is taken to be of a lens: that is what :func:`find` is for. Devices are as there; samples are
+    drawn on the processor.
 
     Raises
     ------
     DeepfieldError
-        If the model finds, or the images do not fit.
+        If the model finds, there is no such device, or the images do not fit.
     """
-    features, reasons = features_of(model.of_task("measure"), images)
+    features, reasons = features_of(model.of_task("measure").on(device), images)
     tell_unserved(reasons)
     return Measurement(model, features, reasons, samples=samples, seed=seed)
 
@@ -82,6 +87,7 @@ def find_file(
     prior: float = RARE,
     measurer: str | os.PathLike[str] | None = None,
     least: float = 0.5,
+    device: str = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Counts:
@@ -96,6 +102,8 @@ def find_file(
         What :func:`deepfield.data.images.read.read` takes; ``options`` are its own.
     out : path
         ``.parquet``.
+    device : str
+        As for :func:`find`.
 
     Raises
     ------
@@ -103,8 +111,8 @@ def find_file(
         If ``out`` is no Parquet file, or the models or the images are missing or do not fit.
     """
     target = checked_target(out, images)
-    finder = LensingModel.load(model).of_task("find")
-    gauge = LensingModel.load(measurer).of_task("measure") if measurer else None
+    finder = LensingModel.load(model).of_task("find").on(device)
+    gauge = LensingModel.load(measurer).of_task("measure").on(device) if measurer else None
     stamps = open_images(finder, images, **options)
     check(finder, stamps)
     if gauge is not None:
@@ -159,6 +167,7 @@ def measure_file(
     images: Any,
     out: str | os.PathLike[str],
     *,
+    device: str = "auto",
     progress: bool = True,
     **options: Any,
 ) -> Counts:
@@ -167,7 +176,7 @@ def measure_file(
     Parameters and errors as :func:`find_file`.
     """
     target = checked_target(out, images)
-    gauge = LensingModel.load(model).of_task("measure")
+    gauge = LensingModel.load(model).of_task("measure").on(device)
     stamps = open_images(gauge, images, **options)
     check(gauge, stamps)
 

@@ -176,7 +176,10 @@ def _begin(sets: Sets, config: LensingConfig, base: LensingModel | None) -> Lens
             last: Any = member.net.project
             last.bias.data.fill_(float(np.log(prior / (1 - prior))))
     core.head.fit_target(y)
-    model = LensingModel(config, fresh, images.bands, images.size, crop, kind, net, prior, seen=seen)
+    model = LensingModel(
+        config=config, model=fresh, bands=images.bands, side=images.size, crop=crop, kind=kind, net=net,
+        prior=prior, seen=seen,
+    )  # fmt: skip
     if base is not None:
         take_over(model, base, images, last=True)
     else:

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
-from deepfield.data.images._options import Catalog, Column, Scale, Stamps
+from deepfield.data.images._options import Catalog, Column, Device, Scale, Stamps
 
 if TYPE_CHECKING:
     from deepfield.data.images.collection import Images
@@ -39,7 +39,7 @@ def predict(
     catalog: Catalog = None,
     column: Column = "",
     pixel_scale: Scale = 0.0,
-    device: str = "auto",
+    device: Device = "auto",
     workers: int = 1,
 ) -> None:
     """Write class probabilities or vote fractions for every image, in order.
@@ -52,8 +52,6 @@ def predict(
         A folder that `train` wrote, or the name of a model that comes with deepfield (`deepfield models`).
     out
         .parquet, with `p_<class>`, or `<question>_<answer>` and its `_lo68` and `_hi68`.
-    device
-        auto, cpu, cuda, cuda:1 or mps.
     workers
         Threads that decode images.
     """

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepfield.core.devices import pick_device
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.heads import Categorical, Ensemble, Head
 from deepfield.core.model import Model
@@ -21,8 +18,7 @@ from deepfield.core.nets import ConvNet
 from deepfield.core.nets.camera import Camera
 from deepfield.core.nets.group import GROUPS
 from deepfield.core.nets.stretch import KINDS
-from deepfield.core.store import Saved, revive, save, settings
-from deepfield.core.vision import CHUNK, assemble, check_net, embed, in_range, ordinary
+from deepfield.core.vision import CHUNK, ImageModel, assemble, in_range
 from deepfield.core.votes import Votes
 from deepfield.morphology.trees import Tree, from_dict, tree
 
@@ -158,50 +154,25 @@ def build(
     return assemble(Camera(bands, config.pixels, kind), config.members, member, seed=config.seed)
 
 
-@dataclass
-class MorphologyModel:
-    """A trained model with its calibration: what is saved, loaded and asked.
+@dataclass(kw_only=True)
+class MorphologyModel(ImageModel):
+    """A trained model of classes or votes; see :class:`deepfield.core.vision.ImageModel`.
 
     Parameters
     ----------
-    config : MorphologyConfig
-    model : Model
-    bands : tuple of str
-    side, crop : int
-        Pixels on a side of the images it takes, and of the centre of the originals that went into them (0: all).
-    kind : str
-        "linear" or "asinh".
-    net : dict
-        What builds a member.
     labels : tuple of str
         Class names; empty for votes.
     tree : Tree or None
         The questions, for votes.
     temperature : float
         Divides the log probabilities of classes; of votes it divides the concentrations.
-    card : dict
-        Training data, metrics, versions.
-    seen : dict
-        ``dtype`` of the training images ("uint8" or "float32", "" if not known) and ``native``, pixels on a side
-        of the originals before they were resampled. A folder without it is taken to be of images as they were.
     """
 
-    config: MorphologyConfig
-    model: Model
-    bands: tuple[str, ...]
-    side: int
-    crop: int
-    kind: str
-    net: dict[str, Any]
+    domain = "morphology"
+    settings = MorphologyConfig
+
     labels: tuple[str, ...] = ()
     tree: Tree | None = None
-    temperature: float = 1.0
-    card: dict[str, Any] = field(default_factory=dict)
-    seen: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        usual = {"linear": "uint8", "asinh": "float32"}[self.kind] if self.config.stretch == "auto" else ""
-        self.seen = {"dtype": usual, "native": self.crop or self.side} | self.seen
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -212,29 +183,6 @@ class MorphologyModel:
     def blind_to_mirrors(self) -> bool:
         """Whether a mirror image is the same to the task."""
         return self.config.flip and not self.config.swap
-
-    # -- asking -----------------------------------------------------------------------------------------------
-
-    @functools.cached_property
-    def served(self) -> nn.Module:
-        """The net with its filters expanded to ordinary convolutions, for inference."""
-        return ordinary(self.model)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it is asked; see :meth:`on`."""
-        return next(self.served.parameters()).device
-
-    def on(self, device: str = "auto") -> MorphologyModel:
-        """The same model, asked on a device: "auto" takes the accelerator where there is one.
-
-        Raises
-        ------
-        DeepfieldError
-            If there is no such device.
-        """
-        self.served.to(pick_device(device))
-        return self
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
@@ -248,10 +196,6 @@ class MorphologyModel:
             found.append(torch.cat([self.served(v).unflatten(1, (-1, size)) for v in versions], 1).cpu())
         return torch.cat(found) if found else torch.zeros(0, self.config.members, size)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """What the members make of raw pixels (N, B, side, side) before their last layer (N, E)."""
-        return embed(self.served, x)
-
     def calibrated(self, features: Tensor) -> tuple[Head, Tensor]:
         """Head and features (N, ...) of the average of all versions (N, V, F), at the model's temperature."""
         if not self.tree:
@@ -263,59 +207,17 @@ class MorphologyModel:
         moved = features - float(np.log(self.temperature))
         return (heads[0] if versions == 1 else Ensemble(heads)), moved.flatten(1)
 
-    # -- files ------------------------------------------------------------------------------------------------
-
-    def describe(self) -> dict[str, Any]:
-        """All but the weights, as plain JSON."""
-        return {
-            "morphology": asdict(self.config),
-            "bands": list(self.bands),
-            "side": self.side,
-            "crop": self.crop,
-            "kind": self.kind,
-            "net": self.net,
-            "labels": list(self.labels),
-            "tree": asdict(self.tree) if self.tree else None,
-            "temperature": self.temperature,
-            "seen": self.seen,
-        }
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model folder."""
-        save(folder, Saved("morphology", self.describe(), self.model.state_dict(), self.card))
+    def own(self) -> dict[str, Any]:
+        """Class names, or the questions."""
+        return {"labels": list(self.labels), "tree": asdict(self.tree) if self.tree else None}
 
     @classmethod
-    def rebuild(cls, described: dict[str, Any], card: dict[str, Any]) -> MorphologyModel:
-        """The inverse of :meth:`describe`, with untrained weights.
-
-        Raises
-        ------
-        ModelError
-            If the description is damaged, absurd or from a newer version.
-        """
-        try:
-            raw = settings(described["morphology"], MorphologyConfig)
-            config = MorphologyConfig(**raw)
-            bands, labels, net = tuple(described["bands"]), tuple(described["labels"]), dict(described["net"])
-            questions = from_dict(described["tree"]) if described["tree"] else None
-            side, crop = int(described["side"]), int(described["crop"])
-            check_net(net, bands=len(bands), side=side, members=config.members)
-            if not questions and not 2 <= len(labels) <= 4096:
-                raise ModelError("the model asks for a net of absurd size")
-            kind = str(described["kind"])
-            model = build(config, net, bands=len(bands), kind=kind, labels=labels, questions=questions)
-            warmth = float(described["temperature"])
-            if not 0 < warmth < 1e6:
-                raise ModelError(f"the model's temperature of {warmth} is none")
-            seen = dict(described.get("seen", {}))  # folders of deepfield 0.1 have none
-            return cls(config, model, bands, side, crop, kind, net, labels, questions, warmth, card, seen)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(f"the model's configuration is damaged: {error}") from None
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> MorphologyModel:
-        """Read a model folder, or a model that comes with the package; ModelError if it is not whole."""
-        found: MorphologyModel = revive(folder, "morphology", cls.rebuild)
-        return found
+    def restored(cls, described: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """Class names or questions, and the untrained model."""
+        labels = tuple(described["labels"])
+        questions = from_dict(described["tree"]) if described["tree"] else None
+        if not questions and not 2 <= len(labels) <= 4096:
+            raise ModelError("the model asks for a net of absurd size")
+        config, net, bands = known["config"], known["net"], len(known["bands"])
+        model = build(config, net, bands=bands, kind=known["kind"], labels=labels, questions=questions)
+        return {"model": model, "labels": labels, "tree": questions}

@@ -170,8 +170,9 @@ def _begin(
     crop = int(images.meta.get("crop", 0))
     seen = {"dtype": images.dtype, "native": images.meta["native"]}
     model = MorphologyModel(
-        config, fresh, images.bands, images.size, crop, kind, net, truth.labels, truth.tree, seen=seen
-    )
+        config=config, model=fresh, bands=images.bands, side=images.size, crop=crop, kind=kind, net=net,
+        labels=truth.labels, tree=truth.tree, seen=seen,
+    )  # fmt: skip
     camera, core = parts(fresh)
     if base is None:
         known = {"pixel_scale": images.meta["pixel_scale"], "psf_fwhm": images.meta["psf_fwhm"]}

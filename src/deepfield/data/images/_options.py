@@ -18,3 +18,4 @@ Column = Annotated[str, Parameter(help="Column of the images, or of file names, 
 Scale = Annotated[
     float, Parameter(help="Arcsec a pixel of the originals: a model that knows its own then compares.")
 ]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps.")]
