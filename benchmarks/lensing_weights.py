@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,20 +85,19 @@ def main() -> None:
     for name in options.only:
         survey, settings, count, epochs = MODELS[name]
         fraction = 0.5 if settings.task == "find" else 1.0
-        began = time.process_time()
         rows = images(options.work, survey, options.images or count, 0, fraction)
         config = replace(settings, epochs=options.epochs or epochs, **json.loads(options.settings))
         place = options.work / name
         done = (place / "model.json").exists()
         model = lensing.LensingModel.load(place) if done else train_to_folder(rows, place, config)
-        seconds = model.card.get("cpu_seconds", time.process_time() - began)
+        seconds = model.card["history"]["members"]["seconds"]
         test = images(options.work, survey, options.test, TEST_SEED, fraction)
         what = {"find": "lens or none", "measure": "Einstein radius, axis ratio, angles, shear, source"}
         model.card |= {
             "about": f"{what[config.task]}, from simulated {survey} images in {', '.join(rows.bands)}",
             "limits": LIMITS,
             "source": {"data": f"deepfield.lensing.simulate, survey {survey}", "images": len(rows)},
-            "cpu_seconds": round(seconds),
+            "training_seconds": round(seconds),
             "machine": machine(),
             "test": {"images": len(test), "lens_fraction": fraction, **tested(model, test)},
         }

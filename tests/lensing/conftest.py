@@ -13,7 +13,7 @@ from deepfield.lensing.train import train
 
 HERE = Path(__file__).parent
 TOY = SimpleNamespace(bands=("g", "r"), pixel=0.2, fwhm=(0.6, 0.6))
-TINY = {"pixels": 16, "parameters": 2500, "batch": 16, "progress": False}
+TINY = {"group": "none", "pixels": 16, "parameters": 2500, "batch": 16, "progress": False}
 
 
 @pytest.fixture(scope="session")
