@@ -57,9 +57,11 @@ def images(work: Path, survey: str, n: int, seed: int, fraction: float) -> Image
         work.mkdir(parents=True, exist_ok=True)
         write(path, n, survey=survey, seed=seed, lens_fraction=fraction)
     own = surveys()[survey]
-    return lensing.read(
+    found = lensing.read(
         path, bands=own.bands, pixel_scale=own.pixel, psf_fwhm=own.fwhm, crop=CROP.get(survey, 0), cache=2**32
     )
+    # Measurers are neither trained nor tested on cutouts with a defect, which surveys' masks tell of.
+    return found if fraction < 1 else found[np.flatnonzero(np.isnan(found.table["defect_u"]))]
 
 
 def tested(model: lensing.LensingModel, test: Images) -> dict[str, Any]:
@@ -79,24 +81,32 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0, help="in place of the usual number")
     parser.add_argument("--epochs", type=int, default=0, help="in place of the usual number")
     parser.add_argument("--test", type=int, default=6000)
+    parser.add_argument("--init", default="", help="go on from this model, on another set, in place of a new one")
     parser.add_argument("--settings", default="{}", help="JSON of further fields of the configuration")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.only:
         survey, settings, count, epochs = MODELS[name]
         fraction = 0.5 if settings.task == "find" else 1.0
-        rows = images(options.work, survey, options.images or count, 0, fraction)
+        rows = images(options.work, survey, options.images or count, int(bool(options.init)), fraction)
         config = replace(settings, epochs=options.epochs or epochs, **json.loads(options.settings))
         place = options.work / name
         done = (place / "model.json").exists()
-        model = lensing.LensingModel.load(place) if done else train_to_folder(rows, place, config)
-        seconds = model.card["history"]["members"]["seconds"]
+        model = (
+            lensing.LensingModel.load(place) if done else train_to_folder(rows, place, config, init=options.init)
+        )
+        seconds = sum(stage["seconds"] for stage in model.card["history"].values())
+        source: dict[str, Any] = {"data": f"deepfield.lensing.simulate, survey {survey}", "images": len(rows)}
+        if options.init and not done:
+            before = lensing.LensingModel.load(options.init).card
+            source["begun from"] = before["source"] | {"training_seconds": before["training_seconds"]}
+        source = model.card.get("source", source)
         test = images(options.work, survey, options.test, TEST_SEED, fraction)
         what = {"find": "lens or none", "measure": "Einstein radius, axis ratio, angles, shear, source"}
         model.card |= {
             "about": f"{what[config.task]}, from simulated {survey} images in {', '.join(rows.bands)}",
             "limits": LIMITS,
-            "source": {"data": f"deepfield.lensing.simulate, survey {survey}", "images": len(rows)},
+            "source": source,
             "training_seconds": round(seconds),
             "machine": machine(),
             "test": {"images": len(test), "lens_fraction": fraction, **tested(model, test)},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +47,18 @@ def at_prior(odds: ArrayLike, trained: float, prior: float) -> Array:
         if not 0 < value < 1:
             raise DeepfieldError(f"{name} is a share of lenses between 0 and 1, got {value}")
     return np.asarray(odds, dtype=np.float64) + logit(prior) - logit(trained)
+
+
+def tempered(odds: Any, temperature: float, prior: float) -> Any:
+    """Log odds whose evidence, what they are beyond those of the prior, is divided by the temperature.
+
+    Examples
+    --------
+    >>> tempered(logit(0.01), 3.0, 0.01) == logit(0.01)  # no evidence stays none
+    True
+    """
+    middle = float(logit(prior))
+    return (odds - middle) / temperature + middle
 
 
 @dataclass(frozen=True)
@@ -126,4 +140,5 @@ def candidates(model: LensingModel, features: Tensor, reasons: NDArray[np.str_],
     at_prior(0.0, model.prior, prior)  # tells of a prior that is none
     raw = features.double().numpy()
     joint = log_odds(raw) if raw.shape[1] > 1 else raw[:, 0]
-    return Candidates(raw / model.temperature, joint / model.temperature, model.prior, prior, reasons)
+    cool = partial(tempered, temperature=model.temperature, prior=model.prior)
+    return Candidates(cool(raw), cool(joint), model.prior, prior, reasons)

@@ -28,6 +28,10 @@ with a defect.
 """
 
 
+SPOILT = 0.03
+"""Share of all cutouts, lenses among them, that have a defect besides."""
+
+
 def companions(n: int) -> Columns:
     """Columns of the second layer of light, empty."""
     zeros = (
@@ -192,5 +196,7 @@ def _artefacts(c: Columns, kind: NDArray[np.str_], survey: Survey, rng: np.rando
     half = 0.25 * survey.size * survey.pixel
     c["source_x"] = np.select([star, trail], [np.zeros(n), u(-half, half, n)], c["source_x"])
     c["source_y"] = np.select([star, trail], [np.zeros(n), u(-half, half, n)], c["source_y"])
-    c["defect_u"] = np.where(kind == "corrupted", rng.random(n), np.nan)
-    c["defect_v"] = np.where(kind == "corrupted", rng.random(n), np.nan)
+    # A camera errs on lenses as on all else: a defect must not tell what is none.
+    spoilt = (kind == "corrupted") | (rng.random(n) < SPOILT)
+    c["defect_u"] = np.where(spoilt, rng.random(n), np.nan)
+    c["defect_v"] = np.where(spoilt, rng.random(n), np.nan)

@@ -26,7 +26,7 @@ from deepfield.data.images.serve import (
     serve_file,
     tell_unserved,
 )
-from deepfield.lensing.candidates import RARE, Candidates, at_prior, candidates, ranks
+from deepfield.lensing.candidates import RARE, Candidates, at_prior, candidates, ranks, tempered
 from deepfield.lensing.measurement import SAMPLES, Measurement
 from deepfield.lensing.model import LensingModel
 
@@ -205,12 +205,13 @@ class _Odds(nn.Module):
 
     def __init__(self, model: LensingModel) -> None:
         super().__init__()
-        self.net, self.temperature = model.served, model.temperature
+        self.net, self.temperature, self.prior = model.served, model.temperature, model.prior
 
     def forward(self, x: Tensor) -> Tensor:
         odds = self.net(x)
         yes, no = (torch.nn.functional.logsigmoid(sign * odds).exp().mean(1, keepdim=True) for sign in (1, -1))
-        return (yes.clamp_min(1e-37).log() - no.clamp_min(1e-37).log()) / self.temperature
+        raw: Tensor = yes.clamp_min(1e-37).log() - no.clamp_min(1e-37).log()
+        return tempered(raw, self.temperature, self.prior)
 
 
 def export(model: LensingModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

@@ -159,7 +159,7 @@ def _finding(report: Report, found: Candidates, flag: NDArray[np.bool_], ours: S
     report.table(
         "survey",
         lines,
-        f"What a survey of {GALAXIES:,.0f} galaxies like these hands to the eye at a completeness, by the rate "
+        f"What a survey of {GALAXIES:,.0f} galaxies of this mix hands to the eye at a completeness, by the rate "
         f"among the negatives here. The hard negatives are far commoner here than on the sky. With a lens in "
         f"{1 / RARE:,.0f}, {GALAXIES * RARE:,.0f} are lenses.",
     )

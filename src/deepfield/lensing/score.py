@@ -228,8 +228,8 @@ def score(
     Returns
     -------
     Score
-        ``auroc``, ``tpr0``, ``tpr10``, ``log_loss`` (nats), ``calibration_error`` and what of it is chance, the
-        ``calibration_floor``.
+        ``auroc``, ``tpr0``, ``tpr10``, ``log_loss`` (nats), ``calibration_error`` in bins of p(lens) and what
+        of it is chance, the ``calibration_floor``; ``excess``, the mean probability less the share of lenses.
 
     Raises
     ------
@@ -245,8 +245,7 @@ def score(
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(label)
     served = ~np.isnan(p)
     s, flag = _checked(p[served], y[served])
-    pair = np.stack([1 - s, s], -1)
-    loss = cl.log_loss(pair, np.stack([~flag, flag], -1).astype(float))
+    loss = cl.log_loss(np.stack([1 - s, s], -1), np.stack([~flag, flag], -1).astype(float))
     rows = np.stack([s, flag, loss], 1)
 
     def each(rule: Any) -> Any:
@@ -258,9 +257,10 @@ def score(
         "tpr10": each(lambda a, b: tpr_at(a, b, 10)),
         "log_loss": lambda v: v[..., 2].mean(1),
         "calibration_error": each(lambda a, b: metrics.classification_calibration_error(a, b, bins=bins)),
+        "excess": lambda v: (v[..., 0] - v[..., 1]).mean(1),
     }
     found = {name: _metric(rule, rows, repeats, seed) for name, rule in rules.items()}
-    floor = cl.calibration_floor(pair, bins=bins, repeats=min(repeats, 100), seed=seed)
+    floor = cl.calibration_floor(s, bins=bins, repeats=min(repeats, 100), seed=seed)
     found["calibration_floor"] = Metric(*floor)
     false, true = roc(s, flag)
     curves: dict[str, Any] = {

@@ -138,8 +138,9 @@ def draw(
         paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
-        :class:`deepfield.physics.stamps.Painter` takes it, and ``neighbours`` (N, 8, 5 + B) what else is on the
-        image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
+        :class:`deepfield.physics.stamps.Painter` takes it (``lens_r_e`` is sqrt(major minor), arcsec), which
+        defect it has (``defect_u``, NaN for none), and ``neighbours`` (N, 8, 5 + B) what else is on the image: x,
+        y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
     """
     chosen = survey_named(survey)
     size = size or chosen.size
@@ -153,11 +154,8 @@ def draw(
     shares = np.array(list(negatives.SHARES.values()))
     others = rng.choice(list(negatives.SHARES), size=n - lenses, p=shares / shares.sum())
     kind = rng.permutation(np.concatenate([np.full(lenses, "lens"), others]))
-    base = pop.draw_lenses(max(lenses, min(n, 2000)), rng, chosen, snr=snr)
-    rows = np.empty(n, int)
-    rows[kind == "lens"] = np.arange(lenses)
-    rows[kind != "lens"] = rng.integers(0, base["theta_e"].size, n - lenses)
-    c = {name: column[rows].astype(float) for name, column in base.items()}
+    # What is no lens has a deflector of its own: a twin on the other side of a split would give it away.
+    c = {name: column.astype(float) for name, column in pop.draw_lenses(n, rng, chosen, snr=snr).items()}
     c |= negatives.companions(n)
     c |= _galaxy(c, chosen, rng)
     c["magnification"] = pop.magnification(c["theta_e"], np.hypot(c["source_x"], c["source_y"]), c["source_r_e"])

@@ -25,13 +25,13 @@ from deepfield.core.vision import learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
 from deepfield.data.images.serve import check, digest, features_of, take_over, tell_broken
 from deepfield.data.images.together import together
-from deepfield.lensing.candidates import log_odds
+from deepfield.lensing.candidates import log_odds, tempered
 from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.model import LensingConfig, LensingModel, build
 from deepfield.lensing.parameters import ANGLES, UNITS, carry
 from deepfield.lensing.sets import Sets, Simulator, given, paired, simulated
 from deepfield.trust.calibration import fit_pit_map
-from deepfield.trust.temperature import fit_temperature
+from deepfield.trust.temperature import fit_scale
 
 _SMALL = 1_000_000  # weights of a member
 _SAMPLE = 512  # images from which the stretch is learnt
@@ -260,9 +260,13 @@ def calibrate(model: LensingModel, images: Images, y: Tensor) -> None:
         return
     features, y = features[good], y[good]
     if model.config.task == "find":
-        odds = log_odds(features.double().numpy())
-        log_p = np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], -1)
-        model.temperature = fit_temperature(log_p, torch.stack([1 - y, y], -1).double().numpy())
+        odds, share = log_odds(features.double().numpy()), y.double().numpy()
+
+        def loss(temperature: float) -> float:
+            found = tempered(odds, temperature, model.prior)
+            return float((np.logaddexp(0, found) - share * found).mean())
+
+        model.temperature = fit_scale(loss, len(odds))
         return
     pit = Measurement(model, features, reasons[reasons == ""]).pit(y)
     model.pit_maps = {name: fit_pit_map(pit[name]) for name in UNITS if name not in ANGLES}

@@ -107,7 +107,8 @@ def calibration_floor(
 
     The binned error is an absolute value, hence positive by chance alone, the more the fewer the objects: labels
     are drawn from the probabilities themselves and scored (the consistency resampling of Broecker & Smith 2007,
-    Wea. Forecasting 22, 651). An error within this band says nothing against the model.
+    Wea. Forecasting 22, 651). An error within this band says nothing against the model. Probabilities (N,) of a
+    positive class, or (N, C), as for :func:`deepfield.trust.metrics.classification_calibration_error`.
 
     Examples
     --------
@@ -118,10 +119,10 @@ def calibration_floor(
     """
     p = np.asarray(probability, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    edges = np.cumsum(p, axis=1)
+    edges = 1 - p[:, None] if p.ndim == 1 else np.cumsum(p, axis=1)[:, :-1]
     found = []
     for _ in range(repeats):
-        drawn = np.minimum((rng.uniform(size=(len(p), 1)) > edges).sum(1), p.shape[1] - 1)
+        drawn = (rng.uniform(size=(len(p), 1)) > edges).sum(1)
         found.append(classification_calibration_error(p, drawn, bins=bins))
     return float(np.mean(found)), float(np.std(found))
 

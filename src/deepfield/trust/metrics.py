@@ -171,20 +171,19 @@ def classification_calibration_error(probability: ArrayLike, label: ArrayLike, *
     label : (N,) integers
         0 or 1, or the class.
     bins : int
-        Of equal width in the winning class's probability.
+        Of equal width in the positive class's probability, or in the winning one's. Of two classes the former sees
+        more: an offset of all log odds makes one side too sure and the other too modest, and the winners hide it.
 
     Examples
     --------
     >>> round(classification_calibration_error([0.9, 0.9, 0.2, 0.2], [1, 1, 0, 1]), 3)
     0.2
     """
-    p = np.asarray(probability, dtype=np.float64)
-    p = np.stack([1 - p, p], -1) if p.ndim == 1 else p
-    top = p.max(-1)
-    right = (p.argmax(-1) == np.asarray(label)).astype(float)
-    which = np.minimum((top * bins).astype(int), bins - 1)
-    gap = np.bincount(which, weights=right - top, minlength=bins)
-    return float(np.abs(gap).sum() / len(top))
+    p, y = np.asarray(probability, dtype=np.float64), np.asarray(label)
+    stated, right = (p, y == 1) if p.ndim == 1 else (p.max(-1), p.argmax(-1) == y)
+    which = np.minimum((stated * bins).astype(int), bins - 1)
+    gap = np.bincount(which, weights=right - stated, minlength=bins)
+    return float(np.abs(gap).sum() / len(stated))
 
 
 def crps_mixture(weights: ArrayLike, means: ArrayLike, stds: ArrayLike, y: ArrayLike) -> Array:
