@@ -26,7 +26,7 @@ from deepfield.data.images.collection import Images
 from deepfield.lensing import LensingConfig
 from deepfield.lensing.simulate import write
 from deepfield.lensing.surveys import surveys
-from deepfield.lensing.train import train_to_folder
+from deepfield.lensing.train import calibrate, train_to_folder
 
 WEIGHTS = Path(__file__).parents[1] / "src" / "deepfield" / "lensing" / "weights"
 CROP = {"lsst": 40, "euclid": 64}
@@ -95,9 +95,12 @@ def main() -> None:
         model = (
             lensing.LensingModel.load(place) if done else train_to_folder(rows, place, config, init=options.init)
         )
+        if config.task == "find":  # on more images than training keeps for it
+            held = images(options.work, survey, 8000, TEST_SEED - 1, fraction)
+            calibrate(model, held, torch.from_numpy(held.table.column("is_lens")).float())
         seconds = sum(stage["seconds"] for stage in model.card["history"].values())
         source: dict[str, Any] = {"data": f"deepfield.lensing.simulate, survey {survey}", "images": len(rows)}
-        if options.init and not done:
+        if options.init and "source" not in model.card:
             before = lensing.LensingModel.load(options.init).card
             source["begun from"] = before["source"] | {"training_seconds": before["training_seconds"]}
         source = model.card.get("source", source)
@@ -108,6 +111,8 @@ def main() -> None:
             "limits": LIMITS,
             "source": source,
             "training_seconds": round(seconds),
+            "temperature": model.temperature,
+            "offset": model.offset,
             "machine": machine(),
             "test": {"images": len(test), "lens_fraction": fraction, **tested(model, test)},
         }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
 from torch import Tensor
 
@@ -49,16 +49,37 @@ def at_prior(odds: ArrayLike, trained: float, prior: float) -> Array:
     return np.asarray(odds, dtype=np.float64) + logit(prior) - logit(trained)
 
 
-def tempered(odds: Any, temperature: float, prior: float) -> Any:
-    """Log odds whose evidence, what they are beyond those of the prior, is divided by the temperature.
+def calibrated(odds: Any, model: LensingModel) -> Any:
+    """Log odds of a finder after its calibration: logit prior + (odds - logit prior) / temperature + offset.
+
+    What a net says beyond the training's share of lenses is too sure or too modest by a factor, and all it says by
+    a constant (Platt 1999, with the prior set apart). Arrays or tensors.
+    """
+    middle = float(logit(model.prior))
+    return (odds - middle) / model.temperature + (middle + model.offset)
+
+
+def fit_calibration(odds: Array, share: Array, prior: float) -> tuple[float, float]:
+    """Temperature and offset with which held-out labels, or probabilities (N,) for labels, are likeliest.
+
+    A weak prior (log temperature and offset of zero, with widths of one) is worth a single row.
 
     Examples
     --------
-    >>> tempered(logit(0.01), 3.0, 0.01) == logit(0.01)  # no evidence stays none
-    True
+    >>> rng = np.random.default_rng(0)
+    >>> right = 2 * rng.normal(size=20_000)
+    >>> t, b = fit_calibration(3 * right - 1, rng.random(20_000) < expit(right), 0.5)
+    >>> round(t), round(3 * b)
+    (3, 1)
     """
-    middle = float(logit(prior))
-    return (odds - middle) / temperature + middle
+    evidence, middle = odds - logit(prior), logit(prior)
+
+    def loss(v: Array) -> float:
+        found = evidence * np.exp(-v[0]) + middle + v[1]
+        return float((np.logaddexp(0, found) - share * found).sum() + 0.5 * (v**2).sum())
+
+    found = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-3, 3), (-5, 5)])
+    return float(np.exp(found.x[0])), float(found.x[1])
 
 
 @dataclass(frozen=True)
@@ -140,5 +161,4 @@ def candidates(model: LensingModel, features: Tensor, reasons: NDArray[np.str_],
     at_prior(0.0, model.prior, prior)  # tells of a prior that is none
     raw = features.double().numpy()
     joint = log_odds(raw) if raw.shape[1] > 1 else raw[:, 0]
-    cool = partial(tempered, temperature=model.temperature, prior=model.prior)
-    return Candidates(cool(raw), cool(joint), model.prior, prior, reasons)
+    return Candidates(calibrated(raw, model), calibrated(joint, model), model.prior, prior, reasons)

@@ -183,8 +183,8 @@ class LensingModel(ImageModel):
     ----------
     prior : float
         To find: the share of lenses among the training images, at which its probabilities are calibrated.
-    temperature : float
-        To find: divides the log odds.
+    temperature, offset : float
+        To find: of the log odds; see :func:`deepfield.lensing.candidates.calibrated`.
     pit_maps : dict of PITMap
         To measure: of each parameter the map that makes its quantiles cover.
     """
@@ -193,6 +193,7 @@ class LensingModel(ImageModel):
     settings = LensingConfig
 
     prior: float = 0.5
+    offset: float = 0.0
     pit_maps: dict[str, PITMap] = field(default_factory=dict)
 
     def of_task(self, task: str) -> LensingModel:
@@ -207,15 +208,16 @@ class LensingModel(ImageModel):
         return self
 
     def own(self) -> dict[str, Any]:
-        """Prior and maps."""
-        return {"prior": self.prior, "pit_maps": {name: found.to_dict() for name, found in self.pit_maps.items()}}
+        """Prior, offset and maps."""
+        maps = {name: found.to_dict() for name, found in self.pit_maps.items()}
+        return {"prior": self.prior, "offset": self.offset, "pit_maps": maps}
 
     @classmethod
     def restored(cls, described: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-        """Prior, maps and the untrained model."""
-        prior = float(described["prior"])
-        if not 0 < prior < 1:
-            raise ModelError(f"a prior of {prior} is none")
+        """Prior, offset, maps and the untrained model."""
+        prior, offset = float(described["prior"]), float(described.get("offset", 0.0))
+        if not (0 < prior < 1 and abs(offset) < 100):
+            raise ModelError(f"a prior of {prior} and an offset of {offset} are none")
         maps = {n: PITMap.from_dict(m) for n, m in dict(described["pit_maps"]).items() if n in UNITS}
         model = build(known["config"], known["net"], bands=len(known["bands"]), kind=known["kind"])
-        return {"model": model, "prior": prior, "pit_maps": maps}
+        return {"model": model, "prior": prior, "offset": offset, "pit_maps": maps}

@@ -26,7 +26,7 @@ from deepfield.data.images.serve import (
     serve_file,
     tell_unserved,
 )
-from deepfield.lensing.candidates import RARE, Candidates, at_prior, candidates, ranks, tempered
+from deepfield.lensing.candidates import RARE, Candidates, at_prior, calibrated, candidates, ranks
 from deepfield.lensing.measurement import SAMPLES, Measurement
 from deepfield.lensing.model import LensingModel
 
@@ -205,13 +205,13 @@ class _Odds(nn.Module):
 
     def __init__(self, model: LensingModel) -> None:
         super().__init__()
-        self.net, self.temperature, self.prior = model.served, model.temperature, model.prior
+        self.net, self.model = model.served, [model]  # in a list: it is no part of the graph
 
     def forward(self, x: Tensor) -> Tensor:
         odds = self.net(x)
         yes, no = (torch.nn.functional.logsigmoid(sign * odds).exp().mean(1, keepdim=True) for sign in (1, -1))
         raw: Tensor = yes.clamp_min(1e-37).log() - no.clamp_min(1e-37).log()
-        return tempered(raw, self.temperature, self.prior)
+        return torch.as_tensor(calibrated(raw, self.model[0]))
 
 
 def export(model: LensingModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

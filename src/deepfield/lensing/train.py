@@ -25,13 +25,12 @@ from deepfield.core.vision import learn, net_options, parts, recipe
 from deepfield.data.images.collection import Images
 from deepfield.data.images.serve import check, digest, features_of, take_over, tell_broken
 from deepfield.data.images.together import together
-from deepfield.lensing.candidates import log_odds, tempered
+from deepfield.lensing.candidates import fit_calibration, log_odds
 from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.model import LensingConfig, LensingModel, build
 from deepfield.lensing.parameters import ANGLES, UNITS, carry
 from deepfield.lensing.sets import Sets, Simulator, given, paired, simulated
 from deepfield.trust.calibration import fit_pit_map
-from deepfield.trust.temperature import fit_scale
 
 _SMALL = 1_000_000  # weights of a member
 _SAMPLE = 512  # images from which the stretch is learnt
@@ -132,6 +131,7 @@ def fit(
         "parameters": parameters_of(model.model),
         "prior": model.prior,
         "temperature": model.temperature,
+        "offset": model.offset,
         "history": history,
         "versions": versions(),
     }
@@ -246,7 +246,7 @@ def aligned(weight: float) -> Callable[..., Tensor]:
 
 
 def calibrate(model: LensingModel, images: Images, y: Tensor) -> None:
-    """Fit the calibration, in place, to images kept from training: temperature, or maps of the PIT values.
+    """Fit the calibration, in place, to images kept from training: temperature and offset, or maps of PIT values.
 
     Parameters
     ----------
@@ -254,19 +254,14 @@ def calibrate(model: LensingModel, images: Images, y: Tensor) -> None:
         Targets, as :func:`deepfield.lensing.sets.targets` gives them.
     """
     features, reasons = features_of(model, images)
-    model.temperature, model.pit_maps = 1.0, {}
+    model.temperature, model.offset, model.pit_maps = 1.0, 0.0, {}
     good = torch.from_numpy(reasons == "")
     if not bool(good.any()):
         return
     features, y = features[good], y[good]
     if model.config.task == "find":
         odds, share = log_odds(features.double().numpy()), y.double().numpy()
-
-        def loss(temperature: float) -> float:
-            found = tempered(odds, temperature, model.prior)
-            return float((np.logaddexp(0, found) - share * found).mean())
-
-        model.temperature = fit_scale(loss, len(odds))
+        model.temperature, model.offset = fit_calibration(odds, share, model.prior)
         return
     pit = Measurement(model, features, reasons[reasons == ""]).pit(y)
     model.pit_maps = {name: fit_pit_map(pit[name]) for name in UNITS if name not in ANGLES}
