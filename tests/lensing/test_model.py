@@ -9,6 +9,7 @@ import torch
 from deepfield import lensing
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.lensing.model import LensingConfig, LensingModel
+from deepfield.lensing.train import train
 
 
 @pytest.mark.parametrize(
@@ -34,10 +35,11 @@ def test_the_group_is_that_of_the_task():
     assert LensingConfig().symmetry == "p4m" and LensingConfig(task="measure").symmetry == "none"
 
 
-def test_a_finder_is_blind_to_how_a_lens_lies(finder, lenses):
+def test_a_finder_may_be_blind_to_how_a_lens_lies(tiny, lenses):
+    finder = train(lenses(60), epochs=1, members=2, **{**tiny, "group": "p4m"})
     x = lenses(40, seed=7).load()[0]
     odds = finder.features(x)
-    assert odds.shape == (40, 2) and float(odds.std()) > 0.3
+    assert odds.shape == (40, 2) and float(odds.std()) > 0.01
     for k in range(4):
         for v in (x.rot90(k, (2, 3)), x.rot90(k, (2, 3)).flip(3)):
             assert float((finder.features(v) - odds).abs().max()) < 1e-3
