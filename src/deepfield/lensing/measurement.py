@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepfield.core.calibrators import PITMap
 from deepfield.core.errors import DeepfieldError
+from deepfield.lensing.lens import Lens, sheet, sie
 from deepfield.lensing.model import LensingModel
 from deepfield.lensing.parameters import ANGLES, NAMES, UNITS, centred, decode, encode
 from deepfield.physics.lensing import einstein_mass
@@ -133,12 +134,55 @@ class Measurement:
     ) -> Array:
         """Quantiles (..., N) of the mass within the Einstein radius, in solar masses, at given redshifts (N,).
 
+        NaN where an image is broken or a redshift is missing.
+
         Raises
         ------
         DeepfieldError
-            If a source is not behind its lens.
+            If a source is not behind its lens, with the row.
         """
-        return einstein_mass(self.quantile("theta_e", level), z_lens, z_source, cosmo)
+        radius = self.quantile("theta_e", level)
+        near, far = (self._redshifts(z) for z in (z_lens, z_source))
+        if (wrong := (near <= 0) | (far <= near)).any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DeepfieldError(
+                f"the source must lie behind the lens, and the lens at a redshift above 0: got z_lens {near[row]:g} "
+                f"and z_source {far[row]:g} in row {row}"
+            )
+        known = np.isfinite(near + far) & np.isfinite(self._sorted["theta_e"][0])
+        mass = np.full_like(radius, np.nan)
+        mass[..., known] = einstein_mass(radius[..., known], near[known], far[known], cosmo)
+        return mass
+
+    def _redshifts(self, given: ArrayLike) -> Array:
+        """One (N,) for each lens, NaN where it is missing."""
+        z = np.ma.asarray(given).astype(np.float64).filled(np.nan)
+        if z.shape not in ((), (1,), (len(self),)):
+            raise DeepfieldError(f"{len(self)} measurements need as many redshifts, or one, not {z.shape}")
+        return np.broadcast_to(z, len(self))
+
+    def lens(self, row: int) -> Lens:
+        """The mass and the shear of one posterior, about the middle of its lens: a draw that hangs together.
+
+        The draw nearest the median of all in :data:`deepfield.lensing.parameters.NAMES`, each coordinate in units
+        of its spread; the medians of single parameters need not go together. As the flow draws it.
+
+        Raises
+        ------
+        DeepfieldError
+            If there is no such row, or its image is broken.
+        """
+        if not -len(self) <= row < len(self):
+            raise DeepfieldError(f"there is no row {row} among {len(self)} lenses")
+        if bool(torch.isnan(self.features[row]).any()):
+            raise DeepfieldError(f"no lens is measured in row {row}: {self.reasons[row] or 'the image is broken'}")
+        drawn = self.coordinates[:, row].double()
+        off = (drawn - drawn.median(0)[0]) / drawn.std(0).clamp_min(1e-30)
+        one = decode(drawn[off.square().sum(1).argmin()])
+        value = {name: torch.as_tensor(v, dtype=torch.float64) for name, v in one.items()}
+        turn = 2 * torch.deg2rad(value["shear_phi"])
+        mass = sie(value["theta_e"], value["q"], torch.deg2rad(value["phi"]))
+        return Lens(mass, sheet(gamma1=value["shear"] * turn.cos(), gamma2=value["shear"] * turn.sin()))
 
     def columns(self) -> dict[str, Array]:
         """Columns of a results file, such as ``theta_e_lo68`` and ``theta_e_median``.

@@ -23,7 +23,6 @@ from deepfield.data.images.read import read
 from deepfield.lensing import plots
 from deepfield.lensing.candidates import RARE, Candidates
 from deepfield.lensing.classical import arc_score, subtract
-from deepfield.lensing.lens import Lens, sheet, sie
 from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.model import LensingConfig, LensingModel
 from deepfield.lensing.parameters import UNITS
@@ -228,16 +227,9 @@ def _measuring(report: Report, measured: Measurement, lenses: Images, told: Scor
     best = int(np.nanargmin(np.where(truth > np.median(truth), width, np.inf)))
     report.figure(
         "lens",
-        plots.lens(lenses.load([best])[0][0].numpy(), _lens(measured, best), lenses.meta["pixel_scale"]),
-        "A well-measured lens with the critical curve (solid) and the caustic (dashed) of its posterior's median.",
+        plots.lens(lenses.load([best])[0][0].numpy(), measured.lens(best), lenses.meta["pixel_scale"]),
+        "A well-measured lens with the critical curve (solid) and the caustic (dashed) of the draw nearest its posterior's median.",
     )
-
-
-def _lens(measured: Measurement, row: int) -> Lens:
-    value = {name: torch.tensor(float(measured.quantile(name, 0.5)[row]), dtype=torch.float64) for name in UNITS}
-    turn = 2 * torch.deg2rad(value["shear_phi"])
-    mass = sie(value["theta_e"], value["q"], torch.deg2rad(value["phi"]))
-    return Lens(mass, sheet(gamma1=value["shear"] * turn.cos(), gamma2=value["shear"] * turn.sin()))
 
 
 def _real(report: Report, finder: LensingModel, found: Candidates, flag: NDArray[np.bool_]) -> None:
