@@ -143,6 +143,7 @@ def q_of_the_lens(value):
         (entity(1, redshift=0.6), r"lenses at the redshifts \[0.5, 0.6\]: one is needed"),
         (entity(3, redshift=0.2), "source must lie behind the lens"),
         (q_of_the_lens(1.5), r"q lies in \(0, 1\], got 1.5"),
+        (q_of_the_lens("round"), "is no COOLEST template: ValueError could not convert"),
         (q_of_the_lens(None), "PEMD has no point estimate of 'q'"),
         (q_of_the_lens("gone"), "is no COOLEST template: KeyError 'q'"),
     ],
@@ -156,6 +157,8 @@ def test_files_that_are_no_json(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DeepfieldError, match="is no COOLEST template"):
         read_coolest(tmp_path / "x.json")
+    with pytest.raises(DeepfieldError, match=r"none\.json' cannot be read: No such file"):
+        read_coolest(tmp_path / "none.json")
     (tmp_path / "y.json").write_text("[1, 2]")
     with pytest.raises(DeepfieldError, match="is no COOLEST template"):
         read_coolest(tmp_path / "y.json")

@@ -73,6 +73,11 @@ def test_fresh_images_are_new_in_each_epoch_and_the_same_for_the_same_seed(toy_s
     assert isinstance(sets.fresh(16, 0, plain), Fresh)
 
 
+def test_nothing_is_kept_to_calibrate_on_if_none_is_asked_for(toy_simulate):
+    sets = simulated(toy_simulate, "find", survey="toy", images=32, **{**SHARES, "calibration": 0.0})
+    assert {n: len(y) for n, (_, y) in sets.parts.items()} == {"train": 32, "validation": 256, "calibration": 0}
+
+
 def test_to_measure_all_are_lenses(toy_simulate):
     sets = simulated(toy_simulate, "measure", survey="toy", images=64, **SHARES)
     assert all(np.asarray(part.table["is_lens"]).all() for part, _ in sets.parts.values())

@@ -146,7 +146,11 @@ def read_coolest(path: str | os.PathLike[str]) -> System:
             tuple(_sersic(p) for e, p in lights if float(e["redshift"]) > redshifts[0]),
             _cosmology(content.get("cosmology")),
         )
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise DeepfieldError(f"'{path}' cannot be read: {error.strerror}") from error
+    except DeepfieldError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # no UTF-8, no JSON, no numbers
         raise DeepfieldError(f"'{path}' is no COOLEST template: {type(error).__name__} {error}") from error
     return system
 

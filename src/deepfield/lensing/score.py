@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from deepfield.core.errors import DeepfieldError, TableError
@@ -347,6 +348,8 @@ def score_file(found: Any, truth: Any) -> dict[str, Score]:
     check_same(table["object_id"] if "object_id" in table.colnames else None, right, found)
     has, told = set(right.colnames), {}
     p = table.column("probability") if "probability" in table.colnames else None
+    if p is not None and "log_odds" in table.colnames:
+        p = expit(table.column("log_odds").astype(np.float64))  # in float32 a probability beyond odds of 17 is one
     if p is not None and "is_lens" in has:
         more: dict[str, Any] = {
             k: right.column(c) for k, c in {"theta_e": "theta_e", "snr": "source_snr"}.items() if c in has

@@ -141,6 +141,7 @@ def simulated(
     }
     # Epochs count from 0; what is drawn once has numbers that no epoch reaches.
     parts = {n: draw(max(c, 1), seed_of(seed, 2**31 + k, 0)) for k, (n, c) in enumerate(counts.items())}
+    parts = {n: (x[: counts[n]], y[: counts[n]]) for n, (x, y) in parts.items()}  # none to calibrate on, if asked
     first = parts["train"][0]
     data = {"survey": survey, "images": images, "sha256": digest(first)}
 
