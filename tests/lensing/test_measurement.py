@@ -63,7 +63,7 @@ def test_columns_are_in_order_and_masses_follow_the_radius(found, lenses):
     np.testing.assert_allclose(mass[1], einstein_mass(found.quantile("theta_e", 0.5), 0.4, 1.5))
     far = np.full(60, 1.5)
     far[7] = 0.3
-    with pytest.raises(DeepfieldError, match="behind the lens.* z_lens 0.4 and z_source 0.3 in row 7"):
+    with pytest.raises(DeepfieldError, match=r"behind the lens.* z_lens 0.4 and z_source 0.3 in row 7"):
         found.einstein_mass(0.4, far)
     far[7] = np.nan
     assert np.flatnonzero(np.isnan(found.einstein_mass(0.4, far))).tolist() == [7]

@@ -146,8 +146,8 @@ class Measurement:
         if (wrong := (near <= 0) | (far <= near)).any():
             row = int(np.flatnonzero(wrong)[0])
             raise DeepfieldError(
-                f"the source must lie behind the lens, and the lens at a redshift above 0: got z_lens {near[row]:g} "
-                f"and z_source {far[row]:g} in row {row}"
+                f"the source must lie behind the lens, and the lens at a redshift above 0: got z_lens "
+                f"{near[row]:g} and z_source {far[row]:g} in row {row}"
             )
         known = np.isfinite(near + far) & np.isfinite(self._sorted["theta_e"][0])
         mass = np.full_like(radius, np.nan)

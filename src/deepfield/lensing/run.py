@@ -228,7 +228,8 @@ def _measuring(report: Report, measured: Measurement, lenses: Images, told: Scor
     report.figure(
         "lens",
         plots.lens(lenses.load([best])[0][0].numpy(), measured.lens(best), lenses.meta["pixel_scale"]),
-        "A well-measured lens with the critical curve (solid) and the caustic (dashed) of the draw nearest its posterior's median.",
+        "A well-measured lens with the critical curve (solid) and the caustic (dashed) of the draw nearest its "
+        "posterior's median.",
     )
 
 
