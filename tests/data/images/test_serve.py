@@ -1,13 +1,19 @@
 """Asking functions of images: flagged rows, and identifiers."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.heads import Bernoulli
+from deepfield.core.model import Model
+from deepfield.core.nets.camera import Camera
 from deepfield.core.table import Table
 from deepfield.data.images.read import read
-from deepfield.data.images.serve import ABSURD, check_same, codes, identifiers, serve
+from deepfield.data.images.serve import ABSURD, check, check_same, codes, identifiers, serve
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 3, 32, 32)).astype(np.uint8)
 
@@ -25,6 +31,30 @@ def test_identifiers_are_those_of_the_catalogue_under_any_usual_name(name):
     images = read(PIXELS[:3], catalog=Table({"label": [0, 1, 0], name: [7, 5, 9]}))
     assert identifiers(images).tolist() == [7, 5, 9] and identifiers(images[1:]).tolist() == [5, 9]
     assert identifiers(read(PIXELS[:3], catalog=Table({"label": [0, 1, 0]}))[1:]).tolist() == [1, 2]
+
+
+def test_fluxes_in_another_unit_are_told_once(caplog):
+    rng = np.random.default_rng(1)
+    sky = (rng.normal(size=(20, 2, 32, 32)) * np.array([3.0, 5.0])[:, None, None]).astype(np.float32)
+    camera = Camera(2, 16, "asinh")
+    camera.stretch.fit(camera.reduce(torch.from_numpy(sky)))
+    net = torch.nn.Sequential(camera, torch.nn.Flatten())
+    seen = {"dtype": "float32", "native": 32}
+    model = SimpleNamespace(model=Model(net, Bernoulli()), bands=("g", "r"), side=32, crop=0, seen=seen)
+
+    def said(pixels):
+        caplog.clear()
+        images = read(pixels, bands=("g", "r"))
+        for part in (images, images[:5]):
+            check(model, part)
+        return [r.getMessage() for r in caplog.records if "noise of the sky" in r.getMessage()]
+
+    broken = sky.copy()
+    broken[::2, 0, 0, 0] = np.nan
+    assert not said(sky) and not said(broken) and not said(1.8 * sky)
+    (told,) = said(sky * np.array([1, 1e-3], np.float32)[:, None, None])
+    assert re.search(r"is 1\.\d+, 0\.002\d+ \(g, r\), .* learnt with 1\.\d+, 2\.\d+: fluxes .*nJy", told)
+    assert len(said(np.zeros_like(sky))) == 1
 
 
 def test_predictions_and_a_catalogue_in_another_order():

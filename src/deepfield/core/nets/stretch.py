@@ -102,7 +102,7 @@ class Stretch(nn.Module):
             raise DeepfieldError("no image has finite pixels alone: there is nothing to learn the stretch from")
         self.unit.fill_(1.0)
         if self.kind == "asinh":
-            self.unit.copy_(1 / _sky_noise(x)[:, None, None])
+            self.unit.copy_(1 / sky_noise(x)[:, None, None])
         y = self._stretched(x)
         deviation = y.std((0, 2, 3), keepdim=True)[0]
         if bool((deviation <= 0).any()):
@@ -164,11 +164,22 @@ class Stretch(nn.Module):
         return ""
 
 
-def _sky_noise(x: Tensor) -> Tensor:
-    """Standard deviation of the sky of each band (B,), from differences of pixels two apart.
+def sky_noise(x: Tensor) -> Tensor:
+    """Standard deviation of the sky in each band (B,) of images (N, B, H, W), by differences of pixels two apart.
 
     Galaxies are smooth over two pixels, and the lower quartile looks past them even where they fill half of the
     image; next neighbours may share their noise.
+
+    Raises
+    ------
+    DeepfieldError
+        If a band has none.
+
+    Examples
+    --------
+    >>> noise = sky_noise(3 * torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
+    >>> round(float(noise), 1)
+    3.0
     """
     step = (x[..., 2:] - x[..., :-2]).movedim(1, 0).flatten(1).abs()
     step = step[:, :: max(1, step.shape[1] // 1_000_000)]

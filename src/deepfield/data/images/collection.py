@@ -257,9 +257,14 @@ class Images:
 
     def warn(self, message: str) -> None:
         """Log what is to be said about these images, once for them and all their subsets."""
-        if message not in self._told:
-            self._told.add(message)
+        if self.first_time(message):
             log.warning("%s", message)
+
+    def first_time(self, what: str) -> bool:
+        """Whether this is asked for the first time of these images and all their subsets."""
+        new = what not in self._told
+        self._told.add(what)
+        return new
 
     def reasons(self) -> NDArray[np.str_]:
         """Why each image cannot be used (N,), "" where it can; looks at those not looked at yet."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.model import Model
+from deepfield.core.nets.stretch import sky_noise
 from deepfield.core.store import META, find
 from deepfield.core.table import Table, text
 from deepfield.core.vision import inherit, parts
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("deepfield")
+_LOOKED_AT = 32  # images whose sky tells the unit of the fluxes
 _ROWS = 512  # images that are decoded and served at a time
 
 ABSURD = "the net gives no number: pixels are absurd"
@@ -90,7 +92,7 @@ class Taker(Protocol):
 
 
 def check(model: Taker, images: Images) -> None:
-    """Refuse images that the model cannot take; warn of those whose scale or bands it does not know."""
+    """Refuse images that the model cannot take; warn of those whose scale, unit or bands it does not know."""
     if len(images.bands) != len(model.bands):
         raise DeepfieldError(
             f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
@@ -105,12 +107,37 @@ def check(model: Taker, images: Images) -> None:
     scale, stretch = images.meta["pixel_scale"], parts(model.model)[0].stretch
     if said := stretch.check(images.bands, scale, images.meta["psf_fwhm"]):
         images.warn(said)
+    if said := _unit(model, images):
+        images.warn(said)
     known = scale and float(stretch.pixel_scale)
     if not known and images.meta["native"] != model.seen["native"]:
         images.warn(
             f"the images have {images.meta['native']} pixels a side and are resampled to {images.size}, those the "
             f"model learnt from had {model.seen['native']}: their scale on the sky may be another"
         )
+
+
+def _unit(model: Taker, images: Images) -> str:
+    """What speaks against the unit of the fluxes, by the noise of the sky; looked at once for a set of images."""
+    camera = parts(model.model)[0]
+    known = 1 / camera.stretch.unit.flatten().cpu()
+    if camera.stretch.kind != "asinh" or not len(images) or not images.first_time(f"unit {known.tolist()}"):
+        return ""
+    x, reasons = images.load(np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT).astype(int)))
+    x = x[torch.from_numpy(reasons == "")]
+    if not len(x):
+        return ""
+    try:
+        found = sky_noise(camera.reduce(x))
+    except DeepfieldError:  # no noise at all
+        found = torch.zeros_like(known)
+    if bool(((found > 0.5 * known) & (found < 2 * known)).all()):
+        return ""
+    one, two = (", ".join(f"{v:.3g}" for v in noise.tolist()) for noise in (found, known))
+    return (
+        f"the noise of the sky is {one} ({', '.join(images.bands)}), that the model learnt with {two}: fluxes "
+        "must be in the unit of its training (nJy for the models that come with the package), at about its depth"
+    )
 
 
 def features_of(model: Taker, images: Images) -> tuple[Tensor, NDArray[np.str_]]:
