@@ -135,3 +135,12 @@ def test_a_measurement_with_broken_rows(measurer, lenses):
         sc.score_measurement(Measurement(measurer, features[:5], found.reasons[:5]), images.table[:5])
     assert len(encode(images.table)) == 50
     assert "theta_e_bias" in sc.compare({"one": told}, ["theta_e_bias"])
+
+
+def test_a_file_is_ranked_by_its_log_odds(tmp_path):
+    odds = np.array([25.0, 24.0, 23.0, 22.0, -3.0], np.float32)
+    columns = {"object_id": np.arange(5), "probability": (1 / (1 + np.exp(-odds))).astype(np.float32)}
+    Table({**columns, "log_odds": odds}).write(tmp_path / "found.csv")
+    Table({"id": np.arange(5), "is_lens": [1, 1, 0, 0, 0]}).write(tmp_path / "truth.csv")
+    assert (columns["probability"][:4] == 1).all()
+    assert sc.score_file(tmp_path / "found.csv", tmp_path / "truth.csv")["finding"].auroc == 1
