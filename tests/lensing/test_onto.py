@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.lensing import onto
 from deepfield.lensing.onto import paint_onto
 from deepfield.lensing.simulate import draw, paint
 from deepfield.lensing.surveys import surveys
@@ -39,7 +40,8 @@ def test_arcs_are_added_in_the_cutouts_own_units(galaxies):
     x = line - torch.tensor(made.table["x"])[:, None, None]
     y = -line[:, None] - torch.tensor(made.table["y"])[:, None, None]
     radius = ((light * torch.hypot(x, y)).sum((1, 2)) / light.sum((1, 2))).numpy()
-    assert np.median(radius / made.table.column("theta_e")) == pytest.approx(1.1, abs=0.25)
+    # Seeing as wide as the rings are moves light outwards.
+    assert np.median(radius / made.table.column("theta_e")) == pytest.approx(1.3, abs=0.25)
     assert np.median(made.table.column("source_snr")) > 15
 
 
@@ -81,9 +83,43 @@ def test_other_pixels_and_seeing():
     assert float(made.images.amax()) > 0 and made.table.column("theta_e").max() < 0.36 * 48 * 0.2
 
 
+def test_magnitudes_within_an_aperture_are_compared_with_the_same(galaxies):
+    table, images = galaxies
+    total = table.column("lens_mag_i")
+    alone = table.column("group") == 1
+    seen = onto._measured(images.double(), LSST)["mag"]
+    inside = onto._within(2 * LSST.sharpest, table.column("bulge_radius") * np.sqrt(table.column("lens_q")), LSST)
+    assert np.median((seen - total)[alone]) > 0.2
+    assert np.median((seen + 2.5 * np.log10(inside) - total)[alone]) == pytest.approx(0, abs=0.1)
+    assert onto._within(1.6, np.array([1e-3]), LSST)[0] == pytest.approx(
+        1 - (1 + 4 * 4 * (2 ** (1 / 3.5) - 1)) ** -2.5, abs=0.01
+    )
+
+
+def test_photons_of_the_galaxy_are_noise_too():
+    line = torch.arange(64) - 31.5
+    light = torch.exp(-(line**2 + line[:, None] ** 2) / 60).expand(4, 3, 64, 64)
+    sky = 3 * torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    given = {"magnitude": np.full(4, 20.0), "redshift": np.full(4, 0.5), "seed": 1}
+    faint, bright = (paint_onto(sky + 100 + f * light, **given).table.column("source_snr") for f in (1e3, 1e6))
+    assert (bright < 0.7 * faint).all()
+
+
+def test_broken_cutouts_are_no_lenses(galaxies, caplog):
+    images = galaxies[1][:3].clone()
+    images[0] = torch.nan
+    images[1, 0, 5, 5] = torch.inf
+    made = paint_onto(images, seed=1)
+    assert made.table["is_lens"].tolist() == [0, 0, 1] and "2 of 3 cutouts have pixels" in caplog.text
+    assert torch.equal(made.images[1], images[1]) and np.isnan(made.table["source_snr"][:2]).all()
+    assert not np.asarray(paint_onto(images, lens_fraction=0.0).table["is_lens"]).any()
+
+
 @pytest.mark.parametrize(
     "cutouts, options, said",
     [
+        (np.zeros((2, 3, 64, 64)), {"lens_fraction": 1.2}, "between 0 and 1, got 1.2"),
+        (np.zeros((2, 3, 64, 64)), {"lens_fraction": -0.1}, "between 0 and 1, got -0.1"),
         (
             np.zeros((2, 2, 64, 64)),
             {},

@@ -6,6 +6,8 @@ cutouts already; only what is bent is painted.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.special import j1
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
@@ -25,8 +28,10 @@ from deepfield.lensing._values import keep_memory
 from deepfield.lensing.simulate import TRUTH, Simulated
 from deepfield.lensing.surveys import Survey
 from deepfield.lensing.surveys import survey as survey_named
+from deepfield.physics import galaxies as ga
 
 Array = NDArray[np.float64]
+log = logging.getLogger("deepfield")
 _CHUNK = 32
 _ALIKE = 5  # deflectors among which one is chosen for a galaxy
 _MAG, _Z = 0.3, 0.05  # what counts as alike
@@ -50,7 +55,8 @@ def paint_onto(
     Parameters
     ----------
     cutouts : Tensor or array (N, B, S, S)
-        In any unit of flux; rows from the top down. They stay as they are.
+        In any unit of flux; rows from the top down. They stay as they are, and those with pixels that are not
+        finite become no lenses.
     survey : str or Survey
         Whose bands, PSF and depth the cutouts have; the depth says which sources can be seen.
     zero_point : float or one for each band
@@ -59,7 +65,7 @@ def paint_onto(
         Arcsec, where they are not the survey's own.
     magnitude, redshift : array (N,), optional
         Of the galaxies, in the survey's best band. The deflector is then drawn among those of the population that
-        are alike in both. Without a magnitude that within two FWHM is taken.
+        are alike in both. Without a magnitude (of all the light) that within two FWHM is taken, of both.
     lens_fraction : float
         Share of the cutouts that become lenses; the others stay as they are.
     snr : float
@@ -76,11 +82,12 @@ def paint_onto(
     Raises
     ------
     DeepfieldError
-        If the cutouts do not fit the survey, or magnitudes and redshifts the cutouts.
+        If the cutouts do not fit the survey, or magnitudes and redshifts the cutouts, or the share is none.
 
     Notes
     -----
-    Photons of the arcs make noise of their own; the sky's is in the cutouts.
+    Photons of the arcs make noise of their own; the sky's and the galaxy's is in the cutouts, and counts in
+    ``source_snr``.
 
     Examples
     --------
@@ -90,6 +97,8 @@ def paint_onto(
     >>> made.images.shape == real.shape, made.table["kind"].tolist()
     (True, ['lens', 'lens', 'lens', 'lens'])
     """
+    if not 0 <= lens_fraction <= 1:
+        raise DeepfieldError(f"lens_fraction is a share between 0 and 1, got {lens_fraction}")
     given = torch.as_tensor(cutouts)
     chosen = survey_named(survey)
     if pixel or len(psf_fwhm):
@@ -99,12 +108,15 @@ def paint_onto(
     unit = np.broadcast_to(3631e9 * 10 ** (-0.4 * np.asarray(zero_point, float)), len(chosen.bands))  # nJy
     found = _measured(given.double() * torch.tensor(unit.copy())[:, None, None], chosen)
     rng = np.random.default_rng(seed)
-    lens = rng.permutation(n) < round(lens_fraction * n)
+    whole = torch.isfinite(given).flatten(1).all(1).numpy()
+    if not whole.all():
+        log.warning("%s of %s cutouts have pixels that are not finite: they become no lenses", n - whole.sum(), n)
+    lens = (rng.permutation(n) < round(lens_fraction * n)) & whole
     c = _alike(found, magnitude, redshift, n, chosen, snr, rng)
     c["layer"] = np.where(lens, layers.LENSED, 0.0)
     c |= {"x": found["x"], "y": found["y"], "phi": (found["phi"] + rng.normal(0, 10, n)) % 180}
     c |= {"magnification": np.full(n, np.nan), "source_snr": np.full(n, np.nan)}
-    images, measured = _painted(given, c, found["noise"], unit, chosen, seed)
+    images, measured = _painted(given, c, found, unit, chosen, seed)
     for name in TRUTH:
         c[name] = np.where(lens, measured.get(name, c[name]), np.nan)
     for name in [name for name in c if name.startswith(("lens_", "layer"))]:
@@ -131,7 +143,7 @@ def _checked(given: Tensor, survey: Survey) -> tuple[int, int]:
 
 
 def _measured(image: Tensor, survey: Survey) -> dict[str, Any]:
-    """Of the galaxies in the middle: magnitude, place and angle; and the sky's noise in each band, nJy."""
+    """Of the galaxies in the middle: magnitude, place and angle; level and noise of the sky in each band, nJy."""
     best, size = survey.bands.index(survey.best), image.shape[-1]
     rim = max(size // 10, 2)
     edge = torch.ones(size, size, dtype=torch.bool)
@@ -141,7 +153,7 @@ def _measured(image: Tensor, survey: Survey) -> dict[str, Any]:
     noise = 1.4826 * (sky - level).abs().median(-1)[0]
     line = (torch.arange(size, dtype=torch.float64) - 0.5 * (size - 1)) * survey.pixel
     x, y = line.expand(size, size), -line[:, None].expand(size, size)
-    within = torch.hypot(x, y) < 2 * survey.sharpest
+    within = torch.hypot(x, y) < _aperture(survey)
     light = torch.nan_to_num(image[:, best]).clamp_min(0) * within
     total = light.sum((1, 2)).clamp_min(1e-30)
     cx, cy = (light * x).sum((1, 2)) / total, (light * y).sum((1, 2)) / total
@@ -149,8 +161,26 @@ def _measured(image: Tensor, survey: Survey) -> dict[str, Any]:
     xx, yy, xy = ((light * part).sum((1, 2)) for part in (dx * dx, dy * dy, dx * dy))
     return {
         "mag": 31.4 - 2.5 * np.log10(total.numpy()), "x": cx.numpy(), "y": cy.numpy(), "noise": noise,
-        "phi": np.degrees(0.5 * torch.atan2(2 * xy, xx - yy).numpy()) % 180,
+        "level": level[..., 0], "phi": np.degrees(0.5 * torch.atan2(2 * xy, xx - yy).numpy()) % 180,
     }  # fmt: skip
+
+
+def _aperture(survey: Survey) -> float:
+    """Arcsec, the radius within which galaxies are measured."""
+    return 2 * survey.sharpest
+
+
+def _within(radius: float, r_e: Array, survey: Survey) -> Array:
+    """Share of the light of round de Vaucouleurs profiles (arcsec) that is seen within a radius in the best band.
+
+    From the transform T of the seen profile: 2 pi R times the integral of T(k) J_1(2 pi k R) over k.
+    """
+    fwhm = survey.fwhm[survey.bands.index(survey.best)]
+    k = torch.linspace(0, 4 / fwhm, 1024)
+    psf = ga.moffat_transfer(k, fwhm, survey.beta) if survey.beta else ga.gaussian_transfer(k, fwhm)
+    light = psf * ga.sersic_transfer(k.expand(len(r_e), -1), 4.0, torch.as_tensor(r_e, dtype=torch.float32))
+    edge = 2 * math.pi * radius * torch.from_numpy(j1(2 * math.pi * radius * k.numpy()))
+    return torch.trapezoid(light * edge, k, dim=1).clamp(0.01, 1).double().numpy()
 
 
 def _alike(
@@ -166,6 +196,8 @@ def _alike(
     population = pop.draw_lenses(max(3 * n, 3000), rng, survey, snr=snr)
     wanted = [np.asarray(found["mag"] if magnitude is None else magnitude, float) / _MAG]
     have = [population[f"lens_mag_{survey.best}"] / _MAG]
+    if magnitude is None:
+        have[0] -= 2.5 / _MAG * np.log10(_within(_aperture(survey), population["lens_r_e"], survey))
     if redshift is not None:
         wanted.append(np.asarray(redshift, float) / _Z)
         have.append(population["z_lens"] / _Z)
@@ -179,7 +211,7 @@ def _alike(
 
 
 def _painted(
-    given: Tensor, c: dict[str, Array], noise: Tensor, unit: Array, survey: Survey, seed: int
+    given: Tensor, c: dict[str, Array], found: dict[str, Any], unit: Array, survey: Survey, seed: int
 ) -> tuple[Tensor, dict[str, Array]]:
     """The cutouts with their arcs, and what is measured of these."""
     keep_memory()
@@ -190,6 +222,8 @@ def _painted(
     snr, mu = np.full(len(given), np.nan), np.full(len(given), np.nan)
     for start in range(0, len(given), _CHUNK):
         part = {name: column[start : start + _CHUNK] for name, column in columns.items()}
+        if not bool((part["layer"] > 0).any()):
+            continue
         with torch.no_grad():
             rows, arcs, share = scene.arcs(part)
             seeing, place = torch.ones(len(rows)), rows + start
@@ -197,9 +231,11 @@ def _painted(
                 seen = scene.painter.seen(torch.fft.rfft2(arcs[b]), b, seeing)
                 photons = scene.painter.source[b] * seen.clamp_min(0)
                 if b == scene.best:
-                    variance = noise[place, b, None, None].float() ** 2 + photons
-                    snr[place] = (seen * seen / variance).sum((1, 2)).sqrt().numpy()
+                    galaxy = given[place, b].double() * float(unit[b]) - found["level"][place, b, None, None]
+                    light = (galaxy.float() + seen).clamp_min(0)
+                    variance = found["noise"][place, b, None, None].float() ** 2 + scene.painter.source[b] * light
+                    snr[place.numpy()] = (seen * seen / variance).sum((1, 2)).sqrt().numpy()
                 draw = torch.randn(seen.shape, generator=generator)
                 images[place, b] += ((seen + draw * photons.sqrt()) / float(unit[b])).to(images.dtype)
-            mu[place] = share.numpy()
+            mu[place.numpy()] = share.numpy()
     return images, {"source_snr": snr, "magnification": mu}
