@@ -119,6 +119,7 @@ def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) ->
         if config.method == "nre":
             if hasattr(net.embed, "standardise"):
                 net.embed.standardise.fit(x)
+            net.inner.standardise.fit(u)
         elif hasattr(net, "standardise"):
             net.standardise.fit(given)
     if config.method != "nre":
@@ -228,8 +229,8 @@ def nre(
 ) -> Posterior:
     """Neural ratio estimation: p(x | theta) / p(x) by classification, then chains; as :func:`npe`.
 
-    NRE-C (Miller, Weniger & Forre 2022) with four contrasts; ``contrasts=1`` is the plain classifier (Hermans,
-    Begy & Louppe 2020).
+    NRE-C (Miller, Weniger & Forre 2022) with all of a batch as contrasts; ``contrasts=1`` is the plain classifier
+    (Hermans, Begy & Louppe 2020).
 
     Examples
     --------
