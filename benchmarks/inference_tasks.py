@@ -1,6 +1,6 @@
 """Six tasks of sbibm (Lueckmann et al. 2021): its priors and simulators in numpy, its observations and references.
 
-Observations and reference posteriors are files of the package sbibm (``sbibm/tasks/<task>/files``), which is needed
+Observations and reference posteriors are files of the package sbibm (``sbibm/tasks/<task>/files``), needed
 for them alone: the differential equations are solved here, without Julia.
 
     pip install --no-deps --target benchmarks/work/sbibm sbibm==1.1.0

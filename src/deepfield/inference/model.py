@@ -81,7 +81,17 @@ class InferenceConfig:
             raise DeepfieldError(f"method is one of {', '.join(METHODS)}, not '{self.method}'")
         if self.density not in ("mixture", "flow"):
             raise DeepfieldError(f"density is 'mixture' or 'flow', not '{self.density}'")
-        for name in ("members", "width", "blocks", "context", "hidden", "components", "contrasts", "rank", "batch"):
+        for name in (
+            "members",
+            "width",
+            "blocks",
+            "context",
+            "hidden",
+            "components",
+            "contrasts",
+            "rank",
+            "batch",
+        ):
             if not 1 <= getattr(self, name) <= 4096:
                 raise DeepfieldError(f"{name} lies between 1 and 4096, got {getattr(self, name)}")
         if not 0 < self.validation < 1 or not self.dropout < 1 or self.epochs < 0:

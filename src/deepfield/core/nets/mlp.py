@@ -53,7 +53,7 @@ class Standardise(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks come from random bytes: an eighth of the random numbers, which cost more than a small net.
+    """Dropout whose masks come from random bytes, as random numbers cost more than the layers of a small net.
 
     Parameters
     ----------
@@ -115,9 +115,7 @@ class ResidualMLP(nn.Module):
         self.standardise = Standardise(n_in, masked)
         self.embed = nn.Linear(self.standardise.n_out, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(width, width), nn.SiLU(), Dropout(dropout), nn.Linear(width, width)
-            )
+            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), Dropout(dropout), nn.Linear(width, width))
             for _ in range(blocks)
         )
         self.project = nn.Sequential(nn.SiLU(), nn.Linear(width, n_out))
