@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export DEEPFIELD_DATA ?= $(realpath ../shared/data)
 
-.PHONY: run test bare lint docs bench bench-morphology bench-lensing clean
+.PHONY: run test bare lint docs bench bench-morphology bench-lensing bench-inference clean
 run: $(VENV)/.installed
 	$(PY) -m deepfield.cli run photoz --out report
 	@echo "open report/index.html"
@@ -73,6 +73,20 @@ bench-lensing: $(VENV)/.installed-test
 	$(PY) benchmarks/lensing.py find measure prior real --work $(BENCH_WORK)/lensing
 	$(PY) benchmarks/lensing_simulate.py --write
 	$(PY) benchmarks/lensing_page.py
+
+# Simulation-based inference: some hours on one core, most of them sbi's. Results that are there are not done again.
+SBI := .venv-sbi
+bench-inference: $(SBI)/.installed
+	$(SBI)/bin/python benchmarks/inference.py
+	$(SBI)/bin/python benchmarks/inference_cosmology.py posteriors
+	$(SBI)/bin/python benchmarks/inference_cosmology.py calibration
+	$(SBI)/bin/python benchmarks/inference_page.py
+
+$(SBI)/.installed:
+	$(PYTHON) -m venv $(SBI)
+	$(SBI)/bin/python -m pip install -q -c constraints.txt -e . sbi==0.27.0
+	$(SBI)/bin/python -m pip install -q --no-deps --target benchmarks/work/sbibm sbibm==1.1.0
+	touch $@
 
 # Each seed is tuned on its own validation rows. A peer that fails is named in the results, and the others go on.
 $(BENCH_WORK)/%/.done: | $(PEERS)/.installed

@@ -1,14 +1,14 @@
-"""The sbibm tasks (Lueckmann et al. 2021): deepfield beside sbi with its defaults, on the same simulations.
+"""Six sbibm tasks (Lueckmann et al. 2021): deepfield beside sbi with its defaults, on the same simulations.
 
-    python -m venv /tmp/peers
-    pip install --no-deps sbibm==1.1.0 sbi==0.27.0 skorch
-    pip install pandas pyro-ppl future autograd pyknos nflows tensorboard deepfield
-    python benchmarks/inference.py --tasks two_moons slcp --methods npe nle nre --peer
-    python benchmarks/inference.py --page
+    python -m venv .venv-sbi
+    .venv-sbi/bin/python -m pip install . sbi==0.27.0
+    .venv-sbi/bin/python -m pip install --no-deps --target benchmarks/work/sbibm sbibm==1.1.0   # its files alone
+    .venv-sbi/bin/python benchmarks/inference.py --tasks two_moons slcp --codes deepfield sbi
 
-Each result is one entry of ``benchmarks/results/inference.json``; what is there is not done again, so that a run
-can be stopped at any time. Scores are C2ST as sbibm computes it, against its references, of 10,000 draws.
-Simulations come from this script's seeds. Nothing is chosen by looking at reference posteriors.
+Each result is an entry of ``benchmarks/results/inference_tasks.json``; what is there is not done again, so that a
+run can be stopped at any time. Simulations come from this script's seeds. Scores are C2ST of 10,000 draws against
+10,000 of the reference, by :func:`deepfield.trust.two_samples.c2st`. Times are seconds of one core. Nothing is
+chosen by looking at reference posteriors.
 """
 
 from __future__ import annotations
@@ -17,128 +17,115 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from inference_tasks import TASKS, Array, Task
 
 from deepfield.core.files import atomic
-from deepfield.inference import Prior, Simulations, train
+from deepfield.inference import simulate, train
+from deepfield.trust.two_samples import c2st
 
-RESULTS = Path(__file__).parent / "results" / "inference.json"
-TASKS = ("two_moons", "slcp", "gaussian_linear", "gaussian_mixture")
+RESULTS = Path(__file__).parent / "results"
 DRAWS = 10_000
-PUBLISHED = {
-    "two_moons": (0.606, 0.713, 0.761),
-    "slcp": (0.901, 0.771, 0.947),
-    "gaussian_linear": (0.552, 0.555, 0.560),
-    "gaussian_mixture": (0.615, 0.723, 0.748),
-}
-"""Mean C2ST of NPE, NLE and NRE at 10,000 simulations (sbi-benchmark/results)."""
+Sampler = Callable[[Array, int], Array]
 
 
-def ours(method: str, task: Any, theta: Any, x: Any, seed: int) -> Any:
-    """Our defaults; returns a sampler."""
-    prior = Prior.of(task.prior_dist)
-    posterior = train(Simulations.of(theta.numpy(), x.numpy(), prior), prior, method=method, seed=seed)
-    return lambda observation, k: posterior.sample(observation.numpy()[0], DRAWS, seed=k)
+def ours(method: str, task: Task, n: int, seed: int) -> tuple[Sampler, float]:
+    """Our defaults; a sampler and the seconds of training."""
+    table = simulate(task.prior, task.simulate, n, seed=seed)
+    began = time.process_time()
+    posterior = train(table, task.prior, method=method, seed=seed)
+    return lambda observation, k: posterior.sample(observation, DRAWS, seed=k), time.process_time() - began
 
 
-def theirs(method: str, task: Any, theta: Any, x: Any, seed: int) -> Any:
-    """The same by sbi, with a spline flow for NPE and all else as it comes; returns a sampler."""
+def theirs(method: str, task: Task, n: int, seed: int) -> tuple[Sampler, float]:
+    """The same by sbi, with a spline flow for NPE (its best) and all else as it comes."""
     from sbi import inference as sbi
 
+    table = simulate(task.prior, task.simulate, n, seed=seed)
+    theta, x = (torch.from_numpy(part).float() for part in (table.theta, table.x))
     torch.manual_seed(seed)
-    if method == "npe":
-        trainer = sbi.NPE(prior=task.prior_dist, density_estimator="nsf", show_progress_bars=False)
-    else:
-        trainer = {"nle": sbi.NLE, "nre": sbi.NRE}[method](prior=task.prior_dist, show_progress_bars=False)
+    settings = {"density_estimator": "nsf"} if method == "npe" else {}
+    kind = {"npe": sbi.NPE, "nle": sbi.NLE, "nre": sbi.NRE}[method]
+    trainer = kind(prior=task.torch_prior(), show_progress_bars=False, **settings)
+    began = time.process_time()
     trainer.append_simulations(theta, x).train()
+    seconds = time.process_time() - began
     posterior = trainer.build_posterior()
 
-    def draw(observation: Any, k: int) -> Any:
+    def draw(observation: Array, k: int) -> Array:
         torch.manual_seed(k)
-        return posterior.sample((DRAWS,), x=observation, show_progress_bars=False).numpy()
+        given = torch.from_numpy(observation).float()[None]
+        return posterior.sample((DRAWS,), x=given, show_progress_bars=False).double().numpy()
 
-    return draw
+    return draw, seconds
 
 
-def known() -> dict[str, Any]:
+CODES = {"deepfield": ours, "sbi": theirs}
+
+
+def known(part: str) -> dict[str, Any]:
     """The results so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    path = RESULTS / f"inference_{part}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
-def remember(key: str, entry: dict[str, Any]) -> None:
+def remember(part: str, key: str, entry: dict[str, Any]) -> None:
     """Add one result."""
-    content = {**known(), key: entry}
-    with atomic(RESULTS) as temporary:
-        temporary.write_text(json.dumps(dict(sorted(content.items())), indent=1))
+    content = {**known(part), key: entry}
+    with atomic(RESULTS / f"inference_{part}.json") as temporary:
+        temporary.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
 
 
-def one(task_name: str, method: str, code: str, n: int, seed: int, observations: list[int]) -> None:
-    """Train once, draw for each observation, score."""
-    import sbibm
-    from sbibm.metrics import c2st
-
-    key = f"{task_name} {method} {code} {n} {seed}"
-    entry = known().get(key, {"c2st": {}, "draw_seconds": {}})
+def one(
+    task: Task, method: str, code: str, n: int, seed: int, observations: list[int], sbibm: Path, keep: Path
+) -> None:
+    """Train once, draw for each observation, score; the draws stay in a folder."""
+    key = f"{task.name} {method} {code} {n} {seed}"
+    entry = known("tasks").get(key, {"c2st": {}, "draw_seconds": {}})
     todo = [k for k in observations if str(k) not in entry["c2st"]]
     if not todo:
         return
-    task = sbibm.get_task(task_name)
-    torch.manual_seed(1000 + seed)
-    theta = task.get_prior()(num_samples=n)
-    x = task.get_simulator()(theta)
-    began = time.process_time()
-    sampler = {"deepfield": ours, "sbi": theirs}[code](method, task, theta, x, seed)
-    entry["train_seconds"] = round(time.process_time() - began, 1)
+    sampler, seconds = CODES[code](method, task, n, seed)
+    entry["train_seconds"] = round(seconds, 1)
     for k in todo:
         began = time.process_time()
-        draws = sampler(task.get_observation(k), k)
+        draws = sampler(task.observation(sbibm, k), k)
         entry["draw_seconds"][str(k)] = round(time.process_time() - began, 2)
-        reference = task.get_reference_posterior_samples(k)
-        entry["c2st"][str(k)] = round(float(c2st(reference, torch.as_tensor(draws, dtype=torch.float32))), 4)
-        remember(key, entry)
+        with atomic(keep / f"{key} {k}.npy".replace(" ", "_")) as temporary:
+            np.save(temporary, draws.astype(np.float32))
+        entry["c2st"][str(k)] = round(c2st(task.reference(sbibm, k), draws), 4)
+        remember("tasks", key, entry)
         print(key, k, entry["c2st"][str(k)], entry["train_seconds"], entry["draw_seconds"][str(k)], flush=True)
-
-
-def page() -> str:
-    """The results as a table in Markdown."""
-    lines = [
-        "| task | method | code | observations | C2ST | published | training [CPU s] | 10,000 draws [CPU s] |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for key, entry in known().items():
-        task, method, code, _, _ = key.split()
-        scores = list(entry["c2st"].values())
-        told = PUBLISHED[task][["npe", "nle", "nre"].index(method)] if task in PUBLISHED else float("nan")
-        lines.append(
-            f"| {task} | {method.upper()} | {code} | {len(scores)} | {np.mean(scores):.3f} | {told:.3f} "
-            f"| {entry['train_seconds']:.0f} | {np.mean(list(entry['draw_seconds'].values())):.1f} |"
-        )
-    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    work = Path("benchmarks/work")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--methods", nargs="+", default=["npe", "nle", "nre"])
-    parser.add_argument("--observations", nargs="+", type=int, default=list(range(1, 11)))
+    parser.add_argument("--codes", nargs="+", default=list(CODES), choices=list(CODES))
+    parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--peer", action="store_true", help="sbi too")
-    parser.add_argument("--page", action="store_true", help="only print the table")
+    parser.add_argument("--sbibm", type=Path, default=work / "sbibm", help="where sbibm is installed")
+    parser.add_argument("--work", type=Path, default=work / "inference", help="folder for the draws")
     options = parser.parse_args()
-    if not options.page:
-        torch.set_num_threads(1)
-        warnings.simplefilter("ignore")
-        for seed in options.seeds:
-            for task in options.tasks:
-                for method in options.methods:
-                    for code in ("deepfield", "sbi") if options.peer else ("deepfield",):
-                        one(task, method, code, options.n, seed, options.observations)
-    print(page())
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for seed in options.seeds:
+        for task in options.tasks:
+            for method in options.methods:
+                for code in options.codes:
+                    one(
+                        TASKS[task], method, code, options.n, seed, options.observations, options.sbibm,
+                        options.work,
+                    )  # fmt: skip
 
 
 if __name__ == "__main__":

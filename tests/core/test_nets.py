@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from deepfield.core.nets import ResidualMLP, Standardise
+from deepfield.core.nets import Dropout, ResidualMLP, Standardise
 
 NAN = math.nan
 
@@ -75,3 +75,15 @@ def test_a_constant_with_rounding_noise_is_no_feature():
     assert float(Standardise(1).fit(x)(x)[:, 0].abs().max()) < 1e-4
     small = 1e-7 * torch.randn(1000, 1)
     assert 0.5 < float(Standardise(1).fit(small)(small)[:, 0].std()) < 2
+
+
+def test_dropout_keeps_the_mean_and_is_off_when_serving():
+    torch.manual_seed(0)
+    layer, x = Dropout(0.2), torch.ones(504, 336, requires_grad=True)
+    y = layer(x)
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    assert (y == 0).float().mean().item() == pytest.approx(51 / 256, abs=0.005)
+    assert (y == 0).float().mean(0).std() < 0.03, "all bytes of a word alike"
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert layer.eval()(x) is x and Dropout(0.0)(x) is x

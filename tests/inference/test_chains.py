@@ -38,9 +38,10 @@ def test_observations_from_files(tmp_path, fitted):
     np.save(tmp_path / "o.npy", x)
     np.savez(tmp_path / "o.npz", x=x[None])
     np.savetxt(tmp_path / "o.txt", x)
-    files.write(Table({"x": x[None]}), tmp_path / "o.parquet")
+    for ending in ("parquet", "hdf5"):
+        files.write(Table({"x": x[None]}), tmp_path / f"o.{ending}")
     files.write(Table({"d1": [0.1], "d2": [0.2], "a": [9.0]}), tmp_path / "o.csv")
-    for ending in ("npy", "npz", "txt", "parquet", "csv"):
+    for ending in ("npy", "npz", "txt", "parquet", "hdf5", "csv"):
         assert np.allclose(read_observation(tmp_path / f"o.{ending}", posterior), x), ending
     np.save(tmp_path / "bad.npy", np.zeros(3))
     with pytest.raises(TableError, match=r"holds 3 numbers of shape \(3,\); the model takes \(2,\)"):

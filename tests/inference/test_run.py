@@ -7,7 +7,7 @@ import pytest
 
 from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.inference import run as job
-from deepfield.inference.model import InferenceConfig
+from deepfield.inference.model import METHODS, InferenceConfig
 
 pytest.importorskip("matplotlib")
 SMALL = InferenceConfig(members=1, width=32, context=8, hidden=16, components=3, epochs=4, contrasts=2, batch=64)
@@ -21,7 +21,7 @@ def test_the_report(tmp_path, monkeypatch):
         raise DataError(f"{name} is not at hand")
 
     monkeypatch.setattr(registry, "load", absent)  # DESI alone
-    content = function(out=tmp_path, config=SMALL, n=600, progress=False)
+    content = function(out=tmp_path, config=SMALL, n=600, methods=METHODS, progress=False)
     assert json.loads((tmp_path / "report.json").read_text()) == content
     rows = {row["posterior"]: row for row in content["tables"]["posteriors"]["rows"]}
     assert set(rows) == {"exact", "npe", "nle", "nre"} and set(content["figures"]) >= {
@@ -43,3 +43,5 @@ def test_bad_arguments(tmp_path):
         job(out=tmp_path / "file")
     with pytest.raises(DeepfieldError, match="no distances 'planck'; there are: desi_dr2"):
         job("planck", out=tmp_path / "r")
+    with pytest.raises(DeepfieldError, match="methods are some of npe, nle, nre, not abc"):
+        job(methods=["abc"], out=tmp_path / "r")

@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from deepfield.core.errors import TableError
+from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.table import Table
 from deepfield.data import files
 from deepfield.inference.priors import Prior
-from deepfield.inference.simulations import Simulations
+from deepfield.inference.simulations import Simulations, add_noise, noise_root
 
 PRIOR = Prior({"a": (0, 1), "b": {"normal": [0, 1]}})
 
@@ -80,3 +80,25 @@ def test_bad_tables(tmp_path, table):
     np.savez(tmp_path / "u.npz", theta=np.full((3, 2), 0.5))
     with pytest.raises(TableError, match="and no data"):
         Simulations.read(tmp_path / "u.npz", PRIOR)
+
+
+def test_noise_has_the_covariance_that_is_asked_for(table):
+    covariance = np.array([[2.0, 0.6, 0], [0.6, 1.0, 0], [0, 0, 0.5]])
+    many = Simulations(np.zeros((40_000, 2)), np.zeros((40_000, 3)), ("a", "b"))
+    found = add_noise(many, noise_root(covariance, many.x), seed=0).x
+    assert np.allclose(np.cov(found.T), covariance, atol=0.04) and np.abs(found.mean(0)).max() < 0.03
+    assert np.array_equal(add_noise(table, noise_root(np.zeros(3), table.x), seed=0).x, table.x)
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        ([1.0, 1.0], r"shape \(2,\) does not fit data of shape \(3,\)"),
+        ([1.0, -1.0, 1.0], "should be positive"),
+        (-np.eye(3), "should be positive"),
+        (np.eye(3) + np.eye(3, k=1), "symmetric"),
+    ],
+)
+def test_bad_noise(noise, message, table):
+    with pytest.raises(DeepfieldError, match=message):
+        noise_root(noise, table.x)

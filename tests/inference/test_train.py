@@ -6,6 +6,7 @@ import pytest
 from deepfield.core.errors import DeepfieldError
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
+from deepfield.inference.simulations import Simulations
 from deepfield.inference.train import nle, npe, nre, train
 
 
@@ -16,6 +17,17 @@ def test_a_known_posterior_is_found(method, fitted, toy):
         assert np.abs(draws.mean(0) - toy.shrink * np.array(x)).max() < 0.35 * toy.std
         assert np.allclose(draws.std(0), toy.std, rtol=0.2)
         assert abs(np.corrcoef(draws.T)[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize("method", ["npe", "nle"])
+def test_noise_that_is_added_is_that_of_the_simulator(method, toy):
+    """200 simulations without noise, and their noise, give the posterior of simulations with it."""
+    theta = toy.prior.sample(200, seed=0)
+    clean = Simulations.of(theta, theta, toy.prior)
+    found = train(clean, toy.prior, method=method, noise=[0.5, 0.5], epochs=30, **toy.small)
+    draws = found.sample([1.0, -0.7], 2000)
+    assert np.abs(draws.mean(0) - toy.shrink * np.array([1.0, -0.7])).max() < 0.5 * toy.std
+    assert np.allclose(draws.std(0), toy.std, rtol=0.25)
 
 
 def test_the_card_says_what_was_done(fitted, toy):

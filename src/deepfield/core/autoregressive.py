@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 
 from deepfield.core.errors import ModelError
 from deepfield.core.heads import _ScaledHead
+from deepfield.core.nets.mlp import Dropout
 
 _MOST_WEIGHTS = 1e8
 
@@ -103,7 +104,7 @@ class AutoregressiveMixture(_ScaledHead):
         self.first = _Layers(dim, context + dim, hidden)
         self.inner = nn.ModuleList(_Layers(dim, hidden, hidden) for _ in range(2 * blocks))
         self.last = _Layers(dim, hidden, 3 * components, gain=0.1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.before: Tensor
         self.start: Tensor
         self.register_buffer("before", torch.tril(torch.ones(dim, dim), -1))

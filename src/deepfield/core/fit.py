@@ -193,7 +193,7 @@ class _State:
         self.objective = _Objective(model, loss)
         # Buffers hold what the model learnt of its data before the fit (scalings): whose fit this is.
         self.identity = _digest(model.buffers())
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
             raise ModelError("the model has no parameter to fit: all are frozen, or it has none")
         groups = [
@@ -207,20 +207,25 @@ class _State:
             optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         self.module, self.optimizer = run.setup(self.objective, optimizer)
         # Buffers too: the running statistics of a batch norm belong to the weights they were gathered with.
-        self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+        self.averaged = AveragedModel(model, use_buffers=True)
+        # Listed once: to look for them in every step takes longer than a small net does.
+        pairs = list(zip(_tensors(self.averaged.module), _tensors(model)))
+        self.moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self.epoch, self.saved, self.stopped = 0, 0, False
         self.best = math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.history = History()
 
     @torch.no_grad()
-    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
-        if not averaged[0].is_floating_point():  # counters
-            torch._foreach_copy_(averaged, current)
-            return
+    def _average(self) -> None:
+        count = int(self.averaged.n_averaged)
         # The average starts as the plain mean and forgets only once it has a past worth keeping.
-        decay = min(self.config.average, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        decay = min(self.config.average, (1 + count) / (10 + count)) if count else 0.0
+        torch._foreach_lerp_([a for a, _ in self.moving], [b for _, b in self.moving], 1 - decay)
+        for averaged, current in self.counters:
+            averaged.copy_(current)
+        self.averaged.n_averaged += 1
 
     def rate(self, progress: float) -> float:
         """One cycle: linear rise, cosine fall (Smith & Topin 2019)."""
@@ -247,9 +252,9 @@ class _State:
                 with run.autocast():
                     loss = self.module(*(t.to(run.device) for t in batch))
                 run.backward(loss)
-                nn.utils.clip_grad_norm_(self.objective.model.parameters(), config.clip)
+                nn.utils.clip_grad_norm_(self.parameters, config.clip)
                 self.optimizer.step()
-                self.averaged.update_parameters(self.objective.model)
+                self._average()
                 total, count = total + loss.detach(), count + 1
         if not count:
             raise ModelError("the training batches are empty: fewer rows than one batch, or an exhausted iterator")
@@ -340,6 +345,10 @@ class _State:
             self.saved = self.epoch
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             raise ModelError(f"checkpoint {path} is damaged; delete it to start anew") from None
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -72,6 +73,8 @@ def read_observation(path: str | os.PathLike[str], posterior: Posterior) -> Arra
         elif place.suffix == ".npz":
             with np.load(place, allow_pickle=False) as file:
                 found = file[DATA] if DATA in file.files else file[file.files[0]]
+        elif place.suffix in (".hdf5", ".h5") and (alone := _vectors(place)) is not None:
+            found = alone
         elif place.suffix in (".txt", ".dat"):
             found = np.loadtxt(place)
         else:
@@ -89,3 +92,10 @@ def read_observation(path: str | os.PathLike[str], posterior: Posterior) -> Arra
     if found.size == int(np.prod(shape)):
         return found.reshape(shape)
     raise TableError(f"'{place}' holds {found.size} numbers of shape {found.shape}; the model takes {shape}")
+
+
+def _vectors(path: Path) -> Any:
+    """The array ``x`` of an HDF5 file where it stands alone, as no table has only columns of vectors; or None."""
+    with h5py.File(path, "r") as file:
+        found = file.get(DATA)
+        return found[()] if isinstance(found, h5py.Dataset) and found.ndim > 1 else None

@@ -168,6 +168,11 @@ class Expansion:
         """Compressed data (N, K) without noise."""
         return (self._whitened(theta) - self._centre) @ self._axes.T
 
+    @property
+    def noise(self) -> Array:
+        """Standard deviations (K,) of the compressed data: one."""
+        return np.ones(len(self.observed))
+
     def simulate(self, theta: ArrayLike, seed: int) -> Array:
         """Compressed data (N, K) with unit noise."""
         mean = self.expected(theta)

@@ -73,7 +73,7 @@ def focus(
         Simulations in each round.
     rounds : int
     **settings
-        Fields of :class:`InferenceConfig`, for all rounds.
+        ``noise`` of :func:`train`, and fields of :class:`InferenceConfig`, for all rounds.
 
     Examples
     --------

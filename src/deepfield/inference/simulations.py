@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepfield.core.errors import TableError
+from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.files import atomic
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files
@@ -163,6 +163,42 @@ class Simulations:
         table = Table({name: column for name, column in zip(self.names, self.theta.T)})
         table[DATA] = self.x
         files.write(table, target)
+
+
+def noise_root(noise: ArrayLike, x: Array) -> Array:
+    """A matrix (K, K) that makes noise for data (N, K) of unit noise: from deviations (K,) or a covariance (K, K).
+
+    Raises
+    ------
+    DeepfieldError
+        If the shape is not that of the data, or the covariance not one.
+
+    Examples
+    --------
+    >>> noise_root([2.0, 3.0], np.zeros((5, 2))).tolist()
+    [[2.0, 0.0], [0.0, 3.0]]
+    """
+    given = np.asarray(noise, dtype=float)
+    if x.ndim != 2 or given.shape not in ((x.shape[1],), (x.shape[1],) * 2):
+        raise DeepfieldError(
+            f"noise is a deviation for each number of a vector, or their covariance: shape {given.shape} does not "
+            f"fit data of shape {x.shape[1:]}"
+        )
+    if given.ndim == 1 and np.isfinite(given).all() and (given >= 0).all():
+        return np.diag(given)
+    try:
+        root = np.linalg.cholesky(given) if given.ndim == 2 and np.allclose(given, given.T) else given * np.nan
+    except np.linalg.LinAlgError:
+        root = given * np.nan
+    if not np.isfinite(root).all():
+        raise DeepfieldError("noise should be positive: deviations, or a symmetric positive definite covariance")
+    return root
+
+
+def add_noise(simulations: Simulations, root: Array, *, seed: int) -> Simulations:
+    """The same simulations with one draw of noise; ``root`` as :func:`noise_root` gives it."""
+    noise = np.random.default_rng(seed).standard_normal(simulations.x.shape) @ root.T
+    return Simulations(simulations.theta, simulations.x + noise, simulations.names)
 
 
 def _outside(rows: Array, bounds: Array) -> NDArray[np.bool_]:

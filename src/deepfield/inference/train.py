@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import deepfield
@@ -25,9 +26,10 @@ from deepfield.inference.model import InferenceConfig, build, contrastive
 from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
-from deepfield.inference.simulations import Simulations
+from deepfield.inference.simulations import Simulations, add_noise, noise_root
 from deepfield.trust.outliers import OutlierTest
 
+Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
 
 FEWEST = 100
@@ -39,6 +41,7 @@ def train(
     prior: Any,
     config: InferenceConfig | None = None,
     *,
+    noise: ArrayLike | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | str = False,
     **changes: Any,
@@ -51,6 +54,9 @@ def train(
         Drawn from the prior.
     prior : Prior, or whatever :meth:`Prior.of` takes
     config : InferenceConfig, optional
+    noise : array (K,) or (K, K), optional
+        Standard deviations or covariance of Gaussian noise that the simulations lack. It is added here, anew in
+        each epoch, so that no noise is ever learnt by heart: as good as many more simulations.
     checkpoint : path, optional
         A killed training goes on from there.
     **changes
@@ -59,7 +65,7 @@ def train(
     Raises
     ------
     DeepfieldError
-        If there are fewer than 100 simulations.
+        If there are fewer than 100 simulations, or the noise is none of theirs.
 
     Examples
     --------
@@ -73,7 +79,12 @@ def train(
     if len(simulations) < FEWEST:
         raise DeepfieldError(f"{len(simulations)} simulations are too few to learn from: {FEWEST} at the least")
     began = time.process_time()
-    held_out, fitted = simulations.split(config.validation, seed=config.seed)
+    held_out, clean = simulations.split(config.validation, seed=config.seed)
+    fitted, root = clean, None if noise is None else noise_root(noise, clean.x)
+    if root is not None:
+        held_out, fitted = (
+            add_noise(part, root, seed=config.seed + k) for k, part in enumerate((held_out, clean))
+        )
     encoding = Encoding.fit(fitted.x)
     model = build(encoding, own.dim, config)
     x, u = encoding(fitted.x), torch.from_numpy(own.to_line(fitted.theta)).float()
@@ -86,7 +97,11 @@ def train(
     with one_thread():
         history = fit(
             model,
-            Batches(*train_pair, size=batch, seed=config.seed),
+            Batches(*train_pair, size=batch, seed=config.seed)
+            if root is None
+            else Batches(
+                torch.from_numpy(clean.x), u, size=batch, seed=config.seed, augment=_fresh(encoding, root, flip)
+            ),
             Batches(*held_pair, size=batch if config.method == "nre" else 4096, seed=None),
             FitConfig(
                 epochs=epochs, learning_rate=config.learning_rate, seed=config.seed, patience=epochs, device="cpu"
@@ -111,6 +126,18 @@ def train(
     return posterior
 
 
+def _fresh(encoding: Encoding, root: Array, flip: bool) -> Callable[..., tuple[Tensor, ...]]:
+    """Batches of data without noise to encoded ones with new noise."""
+    factor = torch.from_numpy(root)
+
+    def augment(x: Tensor, u: Tensor, *, generator: torch.Generator) -> tuple[Tensor, ...]:
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype) @ factor.T
+        pair = encoding((x + noise).numpy()), u
+        return pair[::-1] if flip else pair
+
+    return augment
+
+
 def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) -> None:
     """Tell the nets the scale of what they get, and the heads that of what they give."""
     target, given = (x, u) if config.method == "nle" else (u, x)
@@ -119,6 +146,7 @@ def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) ->
         if config.method == "nre":
             if hasattr(net.embed, "standardise"):
                 net.embed.standardise.fit(x)
+            net.inner.standardise.fit(u)
         elif hasattr(net, "standardise"):
             net.standardise.fit(given)
     if config.method != "nre":
@@ -132,28 +160,6 @@ def _loss(config: InferenceConfig) -> Callable[..., Tensor] | None:
     return lambda model, x, u: torch.stack([one(member, x, u) for member in members(model)]).mean()
 
 
-def _estimate(
-    method: str,
-    prior: Any,
-    simulator: Callable[..., Any] | None,
-    n: int,
-    simulations: Simulations | None,
-    seed: int,
-    batched: bool,
-    workers: int,
-    folder: str | os.PathLike[str] | None,
-    settings: dict[str, Any],
-) -> Posterior:
-    if (simulator is None) == (simulations is None):
-        raise DeepfieldError("give a simulator, or simulations=... that are finished, one of the two")
-    if simulations is None:
-        assert simulator is not None
-        simulations = simulate(
-            prior, simulator, n, seed=seed, batched=batched, workers=workers, folder=folder, progress=False
-        )
-    return train(simulations, prior, method=method, seed=seed, **settings)
-
-
 def npe(
     prior: Any,
     simulator: Callable[..., Any] | None = None,
@@ -164,6 +170,7 @@ def npe(
     batched: bool = True,
     workers: int = 1,
     folder: str | os.PathLike[str] | None = None,
+    method: str = "npe",
     **settings: Any,
 ) -> Posterior:
     """Neural posterior estimation: q(theta | x) by minimising -log q(theta_i | x_i) (Papamakarios & Murray 2016).
@@ -179,8 +186,10 @@ def npe(
         Simulations to run.
     batched, workers, folder
         As for :func:`simulate`.
+    method : str
+        The other two by name: what :func:`nle` and :func:`nre` set.
     **settings
-        Fields of :class:`InferenceConfig`.
+        ``noise`` of :func:`train`, and fields of :class:`InferenceConfig`.
 
     Examples
     --------
@@ -188,21 +197,17 @@ def npe(
     >>> posterior.sample([0.5], 100).shape, posterior.log_prob([[0.4], [2.0]], [0.5]).shape
     ((100, 1), (2,))
     """
-    return _estimate("npe", prior, simulator, n, simulations, seed, batched, workers, folder, settings)
+    if (simulator is None) == (simulations is None):
+        raise DeepfieldError("give a simulator, or simulations=... that are finished, one of the two")
+    if simulations is None:
+        assert simulator is not None
+        simulations = simulate(
+            prior, simulator, n, seed=seed, batched=batched, workers=workers, folder=folder, progress=False
+        )
+    return train(simulations, prior, method=method, seed=seed, **settings)
 
 
-def nle(
-    prior: Any,
-    simulator: Callable[..., Any] | None = None,
-    *,
-    n: int = 10_000,
-    simulations: Simulations | None = None,
-    seed: int = 0,
-    batched: bool = True,
-    workers: int = 1,
-    folder: str | os.PathLike[str] | None = None,
-    **settings: Any,
-) -> Posterior:
+def nle(prior: Any, simulator: Callable[..., Any] | None = None, **settings: Any) -> Posterior:
     """Neural likelihood estimation: q(x | theta), then chains (Papamakarios et al. 2019); as :func:`npe`.
 
     Examples
@@ -211,25 +216,14 @@ def nle(
     >>> posterior.log_likelihood([[0.4], [0.5]], [0.5]).shape
     (2,)
     """
-    return _estimate("nle", prior, simulator, n, simulations, seed, batched, workers, folder, settings)
+    return npe(prior, simulator, method="nle", **settings)
 
 
-def nre(
-    prior: Any,
-    simulator: Callable[..., Any] | None = None,
-    *,
-    n: int = 10_000,
-    simulations: Simulations | None = None,
-    seed: int = 0,
-    batched: bool = True,
-    workers: int = 1,
-    folder: str | os.PathLike[str] | None = None,
-    **settings: Any,
-) -> Posterior:
+def nre(prior: Any, simulator: Callable[..., Any] | None = None, **settings: Any) -> Posterior:
     """Neural ratio estimation: p(x | theta) / p(x) by classification, then chains; as :func:`npe`.
 
-    NRE-C (Miller, Weniger & Forre 2022) with four contrasts; ``contrasts=1`` is the plain classifier (Hermans,
-    Begy & Louppe 2020).
+    NRE-C (Miller, Weniger & Forre 2022) with all of a batch as contrasts; ``contrasts=1`` is the plain classifier
+    (Hermans, Begy & Louppe 2020).
 
     Examples
     --------
@@ -237,4 +231,4 @@ def nre(
     >>> posterior.log_likelihood([[0.4], [0.5]], [0.5]).shape
     (2,)
     """
-    return _estimate("nre", prior, simulator, n, simulations, seed, batched, workers, folder, settings)
+    return npe(prior, simulator, method="nre", **settings)

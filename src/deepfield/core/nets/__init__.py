@@ -2,6 +2,6 @@
 
 from deepfield.core.nets.convnet import ConvNet, parameters_of, width_for
 from deepfield.core.nets.group import Group, GroupConv
-from deepfield.core.nets.mlp import ResidualMLP, Standardise
+from deepfield.core.nets.mlp import Dropout, ResidualMLP, Standardise
 
-__all__ = ["ConvNet", "Group", "GroupConv", "ResidualMLP", "Standardise", "parameters_of", "width_for"]
+__all__ = ["ConvNet", "Dropout", "Group", "GroupConv", "ResidualMLP", "Standardise", "parameters_of", "width_for"]
