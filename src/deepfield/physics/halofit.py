@@ -57,7 +57,7 @@ def halofit(k: ArrayLike, power: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -
 
 def _scale(k: Array, delta: Array) -> tuple[float, float, float] | None:
     """Nonlinear wavenumber, effective index and curvature: Smith et al. (2003), equations C5 to C8."""
-    radii = np.geomspace(0.5 / k[-1], 60.0, 160)
+    radii = np.geomspace(0.5 / k[-1], 60.0, 60)
     y = (k * radii[:, None]) ** 2
     log_variance = np.log(np.trapezoid(delta * np.exp(-y), np.log(k), axis=-1))
     if log_variance[0] < 0:
