@@ -13,12 +13,15 @@ from deepfield.emulators.linear import Run
 Array = NDArray[np.float64]
 
 CONVERGED, CHEAP = (2.0, 2.0), (1.0, 2.0)
-"""AccuracyBoost and lAccuracyBoost. ``benchmarks/emulators_noise.py`` prints what they cost and how far they differ."""
+"""AccuracyBoost and lAccuracyBoost. ``benchmarks/emulators_noise.py`` prints what they cost and how far they
+differ."""
 
 _K_MAX = 46.0  # 1/Mpc: 50 h/Mpc at h = 0.9
 
 
-def parameters(theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED, k_max: float = _K_MAX) -> Any:
+def parameters(
+    theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED, k_max: float = _K_MAX
+) -> Any:
     """CAMB's parameters: flat LCDM, N_eff = 3.046, massless neutrinos, matter spectra alone.
 
     Parameters
@@ -46,7 +49,9 @@ def parameters(theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] 
     return found
 
 
-def transfer(theta: ArrayLike, z: ArrayLike = 0.0, *, accuracy: tuple[float, float] = CONVERGED) -> tuple[Array, Array, float]:
+def transfer(
+    theta: ArrayLike, z: ArrayLike = 0.0, *, accuracy: tuple[float, float] = CONVERGED
+) -> tuple[Array, Array, float]:
     """Matter transfer functions, straight from the integrator.
 
     Returns
@@ -88,7 +93,9 @@ def spectrum(theta: ArrayLike, k: ArrayLike, z: ArrayLike, *, nonlinear: bool = 
     first = camb.get_results(chosen)
     sigma = float(first.get_sigma8_0())
     # sigma_8 enters through the amplitude: the transfer functions are used again.
-    chosen.InitPower.set_params(ns=float(np.asarray(theta)[3]), As=2e-9 * (float(np.asarray(theta)[4]) / sigma) ** 2)
+    chosen.InitPower.set_params(
+        ns=float(np.asarray(theta)[3]), As=2e-9 * (float(np.asarray(theta)[4]) / sigma) ** 2
+    )
     if nonlinear:
         chosen.NonLinear = camb.model.NonLinear_pk
         chosen.NonLinearModel.set_params(halofit_version="mead2020")

@@ -47,7 +47,7 @@ def sigma(power: Power, cosmology: Any, radius: ArrayLike = 8.0, z: ArrayLike = 
     """
     r = np.asarray(radius, dtype=float)
     if not ((r >= 0.2) & (r <= 100)).all():
-        raise DeepfieldError("sigma(R) is known for radii of 0.2 to 100 Mpc/h: beyond, the range of k is too short")
+        raise DeepfieldError("sigma(R) is known for radii of 0.2 to 100 Mpc/h: k does not reach further")
     return np.sqrt(variance(_K, power(cosmology, _K, z), radius))
 
 

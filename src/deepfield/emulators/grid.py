@@ -3,14 +3,15 @@ r"""The linear power spectrum on a fixed grid of k and z: what makes a spectrum 
 On a grid, ln k r = ln k + s with one shift s = ln(r h) for each cosmology. The shapes of
 :mod:`deepfield.emulators.linear`, and their first two derivatives, are laid out beforehand at 128 values of s; a
 cosmology takes the nearest and its Taylor series. So a batch is sorted by shift, and a spectrum is two products of
-small matrices and one exponential. sigma_8 is an integral over k of the same columns: nothing is fitted of it, or of
-n_s and h.
+small matrices and one exponential. sigma_8 is an integral over k of the same columns: nothing is fitted of it,
+or of n_s and h.
 
 The same lines run on numpy, and on torch where gradients with respect to the cosmology are wanted.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Grid:
         order = np.argsort(bins, kind="stable")
         edges = [0, *(np.flatnonzero(np.diff(bins[order])) + 1).tolist(), len(bins)]
         n = len(self.k)
-        for i, j in zip(edges[:-1], edges[1:]):  # a bin's rows stay in a core's own cache
+        for i, j in pairwise(edges):  # a bin's rows stay in a core's own cache
             rows = order[i:j]
             shape = exponent[rows] @ self.form[bins[rows[0]]]
             np.exp(shape, out=shape)

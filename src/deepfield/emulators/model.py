@@ -1,9 +1,10 @@
 """An emulator of any summary statistic: parameters in, a vector with its error out.
 
 The vector (its logarithm, where all of it is positive) is compressed to principal components; each is regressed on
-the parameters by a Gaussian process, or all of them by a net with a Gaussian-vector head. The error of a prediction
-is that of the regression, brought back to the vector, and that of the compression; a factor learnt on rows that the
-regression has not seen makes it cover.
+the parameters by a Gaussian process, or all of them by a net with a Gaussian-vector head. The error of a
+prediction
+is that of the regression, brought back to the vector, and that of the compression; a factor learnt on rows
+that the regression has not seen makes it cover.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The nonlinear spectrum of N-body simulations: Mira-Titan, with w0, wa and massive neutrinos.
 
-What is emulated is the ratio of the simulations to halofit on the linear spectrum of Eisenstein & Hu, all redshifts
-at once: amplitude, growth, acoustic scale and the transition to nonlinearity are in the reference, and what is left
-is a few per cent.
+What is emulated is the ratio of the simulations to halofit on the linear spectrum of Eisenstein & Hu, all
+redshifts
+at once: amplitude, growth, acoustic scale and the transition to nonlinearity are in the reference, and what is
+left is a few per cent.
 """
 
 from __future__ import annotations

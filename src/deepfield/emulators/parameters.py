@@ -37,7 +37,8 @@ def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
     Parameters
     ----------
     given : mapping, array (5,) or (N, 5), torch tensor, table, or astropy cosmology
-        A mapping or table has the names of :data:`BOX`, each a number or (N,) of them. An astropy cosmology is flat
+        A mapping or table has the names of :data:`BOX`, each a number or (N,) of them. An astropy cosmology is
+        flat
         LCDM; it must know its baryons, and n_s and sigma_8 are read from its ``meta`` (keys ``n`` and ``sigma8``).
 
     Returns
@@ -67,7 +68,7 @@ def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
     one = theta.ndim == 1
     theta = theta[None] if one else theta
     if theta.ndim != 2 or theta.shape[1] != len(BOX):
-        raise DeepfieldError(f"cosmologies are (N, 5): {', '.join(BOX)}; got an array of shape {tuple(theta.shape)}")
+        raise DeepfieldError(f"cosmologies are (N, 5): {', '.join(BOX)}; got the shape {tuple(theta.shape)}")
     check_box(theta)
     if _is_tensor(theta):
         import torch
@@ -133,7 +134,7 @@ def _astropy(cosmo: Any) -> dict[str, float]:
     }
     if missing := [name for name, value in found.items() if value is None]:
         raise DeepfieldError(
-            f"the astropy cosmology knows no {' and no '.join(missing)}: give Ob0, and meta={{'n': ..., 'sigma8': ...}}"
+            f"the cosmology knows no {' and no '.join(missing)}: give Ob0, and meta={{'n': ..., 'sigma8': ...}}"
         )
     if "Flat" not in type(cosmo).__name__ or "Lambda" not in type(cosmo).__name__:
         raise DeepfieldError(f"the emulator is of flat LCDM, the cosmology is {type(cosmo).__name__}")

@@ -123,7 +123,9 @@ def save_linear(
     """
     arrays = {"weights": transfer.weights, "form": transfer.form, "ratio": transfer.ratio}
     # Shapes in single precision: their rounding is 1e-7, the emulator's error 1e-3 to 1e-4.
-    weights = {name: torch.tensor(a, dtype=torch.float32 if name != "weights" else None) for name, a in arrays.items()}
+    weights = {
+        name: torch.tensor(a, dtype=torch.float32 if name != "weights" else None) for name, a in arrays.items()
+    }
     weights |= {"late": torch.tensor(late), "error": torch.tensor(error)}
     save(folder, Saved("emulators", {"kind": "linear", "degree": list(transfer.degree)}, weights, card))
 
@@ -138,7 +140,7 @@ def check_k(k: ArrayLike) -> Array:
     low, high = K_RANGE
     outside = (wave < low * (1 - 1e-9)) | (wave > high * (1 + 1e-9))
     if outside.any():
-        raise DeepfieldError(f"k = {wave[outside][0]:g} h/Mpc is outside the emulator's range, {low:g} to {high:g}")
+        raise DeepfieldError(f"k = {wave[outside][0]:g} h/Mpc is outside the range, {low:g} to {high:g}")
     if (np.diff(wave) <= 0).any():
         raise DeepfieldError("k should increase: sort it, without repeated values")
     return wave

@@ -45,7 +45,9 @@ class GaussianProcesses(nn.Module):
         super().__init__()
         n, d = design.shape
         if n > LARGEST:
-            raise ModelError(f"{n:,} design points are too many for a Gaussian process (at most {LARGEST:,}): use a net")
+            raise ModelError(
+                f"{n:,} simulations are too many for a Gaussian process (at most {LARGEST:,}): use a net"
+            )
         self.register_buffer("design", design.double())
         self.register_buffer("target", torch.zeros(n, outputs, dtype=torch.float64))
         # These follow from the others: they are made again, and not saved.

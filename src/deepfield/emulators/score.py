@@ -49,7 +49,8 @@ class Score:
     def __str__(self) -> str:
         names = ("rms", "median", "p95", "p99", "largest", "median_worst")
         sizes = ", ".join(f"{name.replace('_', ' ')} {100 * getattr(self, name):.3g} %" for name in names)
-        return f"{self.n} simulations: {sizes}; covered {self.coverage_683:.1%} (68.3 %), {self.coverage_955:.1%} (95.5 %)"
+        covered = f"covered {self.coverage_683:.1%} (68.3 %), {self.coverage_955:.1%} (95.5 %)"
+        return f"{self.n} simulations: {sizes}; {covered}"
 
 
 def score(found: Emulation, truth: ArrayLike) -> Score:
@@ -92,8 +93,8 @@ def leave_out(
 ) -> tuple[Emulation, Array]:
     """Predictions for every simulation by an emulator that has not seen it, and the truths (N, K).
 
-    The kernels or nets are trained anew in each of ``folds`` parts. A simulation that lies outside the ranges of the
-    others is predicted all the same, with the ranges of all.
+    The kernels or nets are trained anew in each of ``folds`` parts. A simulation that lies outside the ranges
+    of the others is predicted all the same, with the ranges of all.
     """
     if not 2 <= folds <= len(table):
         raise DeepfieldError(f"folds are 2 to the number of simulations, {len(table)}; got {folds}")

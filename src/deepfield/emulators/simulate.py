@@ -31,8 +31,8 @@ def design(ranges: Mapping[str, tuple[float, float]], n: int, *, kind: str = "so
     ranges : mapping
         Lower and upper end of each parameter.
     kind : str
-        "sobol" (scrambled; can be continued: the first points of a longer one are the same), or "latin" for a Latin
-        hypercube.
+        "sobol" (scrambled; can be continued: the first points of a longer one are the same), or "latin" for a
+        Latin hypercube.
 
     Examples
     --------
@@ -135,7 +135,9 @@ def _keep(value: ArrayLike, i: int, place: Path | None) -> Array:
 def boltzmann_spectra(
     n: int, *, k: ArrayLike, z: ArrayLike, nonlinear: bool = False, seed: int = 0, **how: Any
 ) -> Table:
-    """Spectra of CAMB over the box: ``pk`` holds P in (Mpc/h)^3, redshift by redshift; CAMB comes with the extra emulators.
+    """Spectra of CAMB over the box: ``pk`` holds P in (Mpc/h)^3, redshift by redshift.
+
+    CAMB comes with the extra ``emulators``.
 
     Parameters
     ----------

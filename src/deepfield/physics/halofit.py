@@ -68,14 +68,10 @@ def _scale(k: Array, delta: Array) -> tuple[float, float, float] | None:
     return float(np.exp(-root)), float(-3 - line(root, 1)), float(-line(root, 2))
 
 
-def _nonlinear(
-    k: Array, spectrum: Array, share: float, w: float, k_sigma: float, n: float, c: float
-) -> Array:
+def _nonlinear(k: Array, spectrum: Array, share: float, w: float, k_sigma: float, n: float, c: float) -> Array:
     """Equations A1 to A14 of Takahashi et al."""
     dark = (1 - share) * (1 + w)
-    a = 10 ** (
-        1.5222 + 2.8553 * n + 2.3706 * n**2 + 0.9903 * n**3 + 0.2250 * n**4 - 0.6038 * c + 0.1749 * dark
-    )
+    a = 10 ** (1.5222 + 2.8553 * n + 2.3706 * n**2 + 0.9903 * n**3 + 0.2250 * n**4 - 0.6038 * c + 0.1749 * dark)
     b = 10 ** (-0.5642 + 0.5864 * n + 0.5716 * n**2 - 1.5474 * c + 0.2279 * dark)
     width = 10 ** (0.3698 + 2.0404 * n + 0.8161 * n**2 + 0.5869 * c)
     gamma = 0.1971 - 0.0843 * n + 0.8460 * c

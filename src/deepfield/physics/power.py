@@ -1,8 +1,8 @@
 """Matter power spectra in closed form: transfer functions, growth, variance in spheres, halofit.
 
 Fits and integrals that take no Boltzmann code. They are a few per cent from the truth, which makes them good
-references: what an emulator learns is the ratio of the truth to one of them. Arrays broadcast: cosmologies go along
-the first axis, (N, 1), wavenumbers along the last, (K,).
+references: what an emulator learns is the ratio of the truth to one of them. Arrays broadcast: cosmologies go
+along the first axis, (N, 1), wavenumbers along the last, (K,).
 """
 
 from __future__ import annotations
