@@ -1,8 +1,8 @@
 r"""The linear transfer function of flat LCDM with massless neutrinos: two dimensions, and polynomials in them.
 
 In 1/Mpc, and with its growth taken out (:mod:`deepfield.emulators.growth`), the transfer function of matter
-depends
-on Omega_m h^2 and Omega_b h^2 alone. Acoustic oscillations are in phase when k is counted in sound horizons, x = k r.
+depends on Omega_m h^2 and Omega_b h^2 alone. Acoustic oscillations are in phase when k is counted in sound
+horizons, x = k r.
 What is left is smooth, and is written as
 
     T(k) = exp(sum_j a_j A_j(ln x)) sum_j b_j B_j(ln x)

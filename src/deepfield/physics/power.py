@@ -7,6 +7,8 @@ along the first axis, (N, 1), wavenumbers along the last, (K,).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
@@ -99,7 +101,7 @@ def transfer(k: ArrayLike, omega_m_h2: ArrayLike, omega_b_h2: ArrayLike) -> Arra
     b1 = 0.944 / (1 + (458 * m) ** -0.708)
     beta_c = 1 / (1 + b1 * (f_c ** ((0.395 * m) ** -0.0266) - 1))
 
-    def pressureless(alpha: ArrayLike, beta: ArrayLike) -> Array:
+    def pressureless(alpha: Any, beta: Any) -> Any:
         log = np.log(np.e + 1.8 * beta * q)
         return log / (log + (14.2 / alpha + 386 / (1 + 69.9 * q**1.08)) * q**2)
 
