@@ -3,8 +3,8 @@
     python examples/emulators.py
 
 First the linear spectrum that comes with deepfield: a thousand cosmologies in one call, and where their acoustic
-peak is. Then a likelihood: noisy band powers of a known universe, and sigma_8 found from them by Newton's steps along
-the emulator's own gradient. Last an emulator trained on a table, here of the correlation function itself.
+peak is. Then a likelihood: noisy band powers of a known universe, and sigma_8 found from them by Newton's steps
+along the emulator's own gradient. Last an emulator trained on a table, here of the correlation function itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What CAMB says, from a file that benchmarks/emulators_fixture.py made, and the emulators that come with the package."""
+"""What CAMB says (benchmarks/emulators_fixture.py made the file), and the spectrum that comes with the package."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ def test_sigma_8_comes_back(power, planck):
     assert sigma(power, planck) == pytest.approx(0.81, rel=1e-4)
     found = sigma(power, dict(planck, h=[0.6, 0.7]), [4.0, 8.0], z=[0.0, 1.0])
     assert found.shape == (2, 2, 2) and found[:, 0, 1] == pytest.approx(0.81, rel=1e-4)
-    with pytest.raises(DeepfieldError, match="radii of 0.2 to 100"):
+    with pytest.raises(DeepfieldError, match="radii of"):
         sigma(power, planck, 1000.0)
 
 
@@ -30,7 +30,7 @@ def test_the_acoustic_peak_is_at_the_sound_horizon(power, planck):
     peak = r[np.argmax(xi)]
     horizon = np.exp(power.transfer.coefficients(np.array([0.31 * 0.68**2]), np.array([0.049 * 0.68**2]))[0][0])
     assert peak == pytest.approx(horizon * 0.68, rel=0.05)
-    with pytest.raises(DeepfieldError, match="0.5 to 300"):
+    with pytest.raises(DeepfieldError, match="is known for"):
         correlation(power, planck, [1000.0])
 
 

@@ -11,7 +11,7 @@ from deepfield.physics.power import variance
 
 
 def test_it_agrees_with_camb(power, camb):
-    """At CAMB's defaults, whose own noise is below 0.2 %; the errors of the emulator are on the benchmark's page."""
+    """At CAMB's defaults, whose own noise is below 0.2 %; the benchmark has the errors of the emulator."""
     found = power(camb["theta"], camb["k"], camb["z"])
     error = found / camb["linear"] - 1
     assert error.shape == (4, 3, 80)
