@@ -22,7 +22,6 @@ takes a low degree and few runs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,16 +129,15 @@ class Transfer:
         horizon = horizon + _learn(at, ratio_r[:, None], _affordable((4, 3), len(runs)), degree)
         form, series = _form(dense, horizon, dense_m, dense_b)
 
-        def rows(features: Array, value: Callable[[int, Array], Array]) -> Array:
-            log_k = LN_X - features @ horizon
-            reference = np.exp(features @ series @ form)
-            found = np.array([value(i, row) for i, row in enumerate(log_k)]) / reference
-            return found / found[:, [np.searchsorted(LN_X, 0.0)]]  # the amplitude is set by sigma_8
+        def unity(rows: Array) -> Array:
+            return rows / rows[:, [np.searchsorted(LN_X, 0.0)]]  # the amplitude is set by sigma_8
 
         here = chebyshev(*at, degree)
-        truth = rows(here, lambda i, log_k: runs[i].on(log_k))
-        known = rows(here, lambda i, log_k: transfer(np.exp(log_k), m[i], b[i]))
-        closed = rows(dense, lambda i, log_k: transfer(np.exp(log_k), dense_m[i], dense_b[i]))
+        log_r, reference = (here @ horizon), np.exp(here @ series @ form)
+        truth = unity(np.array([run.on(LN_X - s) for run, s in zip(runs, log_r)]) / reference)
+        known = unity(oscillations(LN_X - log_r, m[:, None], b[:, None], np.exp(log_r)))
+        log_r = dense @ horizon
+        closed = unity(oscillations(LN_X - log_r, dense_m[:, None], dense_b[:, None], np.exp(log_r)))
         size = np.abs(truth).mean(0)
         _, _, axes = np.linalg.svd(np.concatenate([closed / size, 5 * truth / size]), full_matrices=False)
         axes = axes[:components]
@@ -192,15 +190,24 @@ class Run:
         """
         good = self.k > 2e-5
         own, known = np.log(self.k[good]), self.transfer[good]
-        known = known / known[0]
         smooth = smooth_transfer(self.k[good], self.omega_m_h2, self.omega_b_h2)
-        fit = transfer(self.k[good], self.omega_m_h2, self.omega_b_h2)
+        ratio = known / known[0] / smooth
+        difference = CubicSpline(own, ratio - self._oscillations(own))
         inside = np.clip(log_k, own[0], own[-1])
-        difference = CubicSpline(own, (known - fit) / smooth)(inside)
-        k, edge = np.exp(log_k), np.exp(inside)
-        at = smooth_transfer(edge, self.omega_m_h2, self.omega_b_h2)
-        value = difference * at + transfer(edge, self.omega_m_h2, self.omega_b_h2)
-        return value / at * smooth_transfer(k, self.omega_m_h2, self.omega_b_h2)
+        value = difference(inside) + self._oscillations(inside)
+        return value * smooth_transfer(np.exp(log_k), self.omega_m_h2, self.omega_b_h2)
+
+    def _oscillations(self, log_k: Array) -> Array:
+        return oscillations(log_k, self.omega_m_h2, self.omega_b_h2, self.horizon)
+
+
+def oscillations(log_k: Array, omega_m_h2: Any, omega_b_h2: Any, horizon: Any) -> Array:
+    """Ratio of the two forms of Eisenstein & Hu, with and without oscillations, on a sound horizon given in Mpc.
+
+    Their own sound horizon is some per cent off, which would spoil the phase.
+    """
+    k = np.exp(log_k) * (horizon / sound_horizon(omega_m_h2, omega_b_h2))
+    return transfer(k, omega_m_h2, omega_b_h2) / smooth_transfer(k, omega_m_h2, omega_b_h2)
 
 
 def _solve(features: Array, target: Array) -> Array:
