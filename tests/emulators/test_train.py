@@ -74,7 +74,7 @@ def test_bad_tables_are_refused():
         train(broken, inputs="a", outputs="y")
     with pytest.raises(DeepfieldError, match="components is at least 0"):
         EmulatorConfig(components=-1)
-    with pytest.raises(TableError, match="did you mean 'a'"):
+    with pytest.raises(TableError, match="no column 'a'; did you mean 'A'"):
         train(table, inputs="a,b", outputs="y", components=2).predict(Table({"A": [0.1], "b": [0.1]}))
 
 

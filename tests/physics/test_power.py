@@ -23,7 +23,7 @@ def test_transfer_functions_are_a_few_per_cent_from_camb(camb):
         share, baryons, h, tilt, sigma_8 = row
         m, b = share * h**2, baryons * h**2
         fine = np.geomspace(1e-4, 20, 2000)
-        for formula, most in ((transfer, 0.08), (smooth_transfer, 0.5)):
+        for formula, most in ((transfer, 0.15), (smooth_transfer, 0.6)):
             level = sigma_8**2 / variance(fine, fine**tilt * formula(fine * h, m, b) ** 2)
             error = level * k**tilt * formula(k * h, m, b) ** 2 / truth - 1
             assert np.median(np.abs(error)) < 0.3 * most and np.quantile(np.abs(error), 0.9) < most

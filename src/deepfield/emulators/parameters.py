@@ -127,7 +127,7 @@ def _astropy(cosmo: Any) -> dict[str, float]:
     meta = dict(getattr(cosmo, "meta", None) or {})
     found = {
         "omega_m": cosmo.Om0,
-        "omega_b": getattr(cosmo, "Ob0", None),
+        "omega_b": getattr(cosmo, "Ob0", None) or None,  # astropy takes what is not given as zero
         "h": cosmo.h,
         "n_s": meta.get("n", meta.get("n_s")),
         "sigma_8": meta.get("sigma8", meta.get("sigma_8")),

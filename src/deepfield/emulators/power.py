@@ -73,7 +73,7 @@ class MatterPower:
         return self._grid(wave.tobytes(), redshift.tobytes())
 
     def _build(self, k: bytes, z: bytes) -> Grid:
-        return Grid(self.transfer, np.frombuffer(k), np.frombuffer(z), self.late, self._dtype)
+        return Grid(self.transfer, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self.late, self._dtype)
 
     def __call__(self, cosmology: Any, k: ArrayLike, z: ArrayLike = 0.0) -> Any:
         """P in (Mpc/h)^3.

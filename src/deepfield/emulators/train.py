@@ -128,7 +128,7 @@ def train(
     error = residual @ scaled - lost
     expected = np.sqrt(expected**2 @ scaled**2 + basis["rest"] ** 2)
     # The factor by which the stated errors would have had to be larger for 68.3 % of them to cover.
-    found.inflation = float(np.quantile(np.abs(error) / expected, 0.683))
+    found.inflation = float(np.quantile(np.abs(error) / np.maximum(expected, 1e-12), 0.683))
     size = np.abs(error) if logarithm else np.abs(error) / np.abs(rows).mean(0)
     found.card = {
         "about": f"emulator of {len(basis['centre'])} numbers from {', '.join(names)}",
