@@ -25,7 +25,7 @@ def growth(z: ArrayLike, omega_m: ArrayLike, h: ArrayLike) -> Array:
     Examples
     --------
     >>> growth([0.0, 1.0], 0.3, 0.7).round(4).tolist()  # without radiation: 0.6118
-    [[1.0, 0.6111]]
+    [[1.0, 0.6119]]
     """
     m, rate = (np.ravel(v) for v in np.broadcast_arrays(np.asarray(omega_m, float), np.asarray(h, float)))
     r = OMEGA_RADIATION / rate**2

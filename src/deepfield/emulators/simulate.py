@@ -36,7 +36,7 @@ def design(ranges: Mapping[str, tuple[float, float]], n: int, *, kind: str = "so
 
     Examples
     --------
-    >>> design({"omega_m": (0.1, 0.5), "h": (0.5, 0.9)}, 16)["h"].min() > 0.5
+    >>> bool(design({"omega_m": (0.1, 0.5), "h": (0.5, 0.9)}, 16)["h"].min() > 0.5)
     True
     """
     if kind not in ("sobol", "latin"):

@@ -189,7 +189,7 @@ def variance(k: ArrayLike, power: ArrayLike, radius: ArrayLike = 8.0) -> Array:
     --------
     >>> k = np.geomspace(1e-4, 100, 2000)
     >>> variance(k, 2 * np.pi**2 / k, 8.0).round(4).item()  # k^3 P / (2 pi^2) = k^2: 9 / (4 R^2)
-    0.0351
+    0.0352
     """
     wave = np.asarray(k, float)
     x = wave * np.atleast_1d(np.asarray(radius, float))[:, None]
