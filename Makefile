@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export DEEPFIELD_DATA ?= $(realpath ../shared/data)
 
-.PHONY: run test bare lint docs bench bench-morphology bench-lensing bench-inference clean
+.PHONY: run test bare lint docs bench bench-morphology bench-lensing bench-inference bench-emulators clean
 run: $(VENV)/.installed
 	$(PY) -m deepfield.cli run photoz --out report
 	@echo "open report/index.html"
@@ -87,6 +87,15 @@ $(SBI)/.installed:
 	$(SBI)/bin/python -m pip install -q -c constraints.txt -e . sbi==0.27.0
 	$(SBI)/bin/python -m pip install -q --no-deps --target benchmarks/work/sbibm sbibm==1.1.0
 	touch $@
+
+# Emulators: some ten minutes on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
+bench-emulators: $(VENV)/.installed-test
+	$(PY) -m pip install -q -c constraints.txt -e '.[emulators]'
+	$(PY) benchmarks/emulators_fixture.py
+	$(PY) benchmarks/emulators_weights.py linear --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_weights.py miratitan
+	$(PY) benchmarks/emulators.py speed
+	$(PY) benchmarks/emulators.py page
 
 # Each seed is tuned on its own validation rows. A peer that fails is named in the results, and the others go on.
 $(BENCH_WORK)/%/.done: | $(PEERS)/.installed

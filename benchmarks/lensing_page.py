@@ -39,7 +39,9 @@ def number(value: Any, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-SUBSETS = ("among galaxies", "among galaxies, S/N above 50, wider than the PSF")
+SUBSETS = (
+    "galaxies alone against all lenses", "galaxies alone against lenses of S/N above 50 wider than the PSF",
+)  # fmt: skip
 
 
 def finding(found: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ RUN_PYTHON = (
     "docs/photoz.md",
     "docs/morphology.md",
     "docs/inference.md",
+    "docs/emulators.md",
     "docs/scale.md",
     "docs/data.md",
 )

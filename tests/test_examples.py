@@ -20,7 +20,13 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"inference", "lensing", "morphology", "photoz"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "emulators",
+        "inference",
+        "lensing",
+        "morphology",
+        "photoz",
+    }
 
 
 @pytest.mark.parametrize("data", ["registered", "simulated"])
@@ -83,3 +89,12 @@ def test_lensing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG") and "solar masses" in said
     assert 0 < found["auroc"] <= 1 and 0.3 < found["arcs"] <= 1
     assert 0.3 < found["coverage"] <= 1, "of some fifty lenses"
+
+
+def test_emulators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    found = load("emulators").main(["--n", "60", "--out", str(tmp_path / "e.png")])
+    assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
+    assert abs(found["peak"] - 102) < 6 and found["median"] < 0.01
+    assert abs(found["sigma_8"] - 0.8) < 0.005
+    assert "Mpc/h" in capsys.readouterr().out

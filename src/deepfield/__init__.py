@@ -16,11 +16,23 @@ SCIENCES = {
     "morphology": "Galaxy morphology: what does this galaxy look like?",
     "lensing": "Strong lensing: is it a lens, and which?",
     "inference": "Simulation-based inference: which parameters made these data?",
+    "emulators": "Emulators: what would the simulation say?",
 }
 _ROOMS = (*SCIENCES, "core", "data", "physics", "scale", "trust")
 
 if TYPE_CHECKING:
-    from deepfield import core, data, inference, lensing, morphology, photoz, physics, scale, trust  # noqa: F401
+    from deepfield import (  # noqa: F401
+        core,
+        data,
+        emulators,
+        inference,
+        lensing,
+        morphology,
+        photoz,
+        physics,
+        scale,
+        trust,
+    )
 
 __all__ = ["SCIENCES", "__version__", *_ROOMS]
 

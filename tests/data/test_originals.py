@@ -142,3 +142,15 @@ def test_mirabest_from_npz(tmp_path):
     path.write_bytes(b"PK nothing")
     with pytest.raises(TableError, match="does not hold images"):
         READERS["mirabest"]([path])
+
+
+def test_miratitan_from_npz(tmp_path):
+    path = tmp_path / "m.npz"
+    spectra = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    np.savez(path, params=np.ones((2, 8)), k_invMpc=np.arange(1.0, 4.0), z=np.array([1.0, 0.0]), P_Mpc3=spectra)
+    table = READERS["miratitan"]([path])
+    assert table.colnames[0] == "omega_m_h2" and table["pk"].shape == (2, 2, 3)
+    assert table.meta["z"].tolist() == [1.0, 0.0] and table.meta["k"].tolist() == [1.0, 2.0, 3.0]
+    np.savez(path, params=np.ones((2, 8)))
+    with pytest.raises(TableError, match="does not hold params, k_invMpc, z and P_Mpc3"):
+        READERS["miratitan"]([path])

@@ -76,9 +76,9 @@ def test_every_entry_is_complete():
     names = [entry.name for entry in data.list_datasets()]
     assert len(set(names)) == len(names) >= 5
     for entry in data.list_datasets():
-        assert entry.content in ("photometry", "images", "votes", "measurements")
+        assert entry.content in ("photometry", "images", "votes", "measurements", "spectra")
         assert entry.citation and entry.licence and entry.home
-        assert entry.files or entry.content == "images"
+        assert entry.files or entry.content in ("images", "spectra")
         assert entry.reader in READERS or (not entry.files and entry.compact.path.endswith(".parquet"))
         assert re.fullmatch("[0-9a-f]{7,40}", entry.commit)
         assert entry.rows > 0 and (entry.files if entry.compact is None else entry.compact.rows == entry.rows)

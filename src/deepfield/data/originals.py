@@ -167,6 +167,23 @@ def supernova_bins(paths: Sequence[Path]) -> Table:
     return Table({"z": values[:, 0], "z_hel": values[:, 1], "mu": values[:, 2], "covariance": covariance})
 
 
+def miratitan(paths: Sequence[Path]) -> Table:
+    """Spectra of the Mira-Titan simulations gathered in one ``.npz``.
+
+    A row for each cosmology: ``omega_m_h2``, ``omega_b_h2``, ``sigma_8``, ``h``, ``n_s``, ``w_0``, ``w_root``
+    (the fourth root of -w_0 - w_a) and ``omega_nu_h2``, and ``pk`` (Z, K) in Mpc^3; ``meta`` has ``k`` (1/Mpc) and
+    ``z``.
+    """
+    names = ("omega_m_h2", "omega_b_h2", "sigma_8", "h", "n_s", "w_0", "w_root", "omega_nu_h2")
+    try:
+        with np.load(paths[0], allow_pickle=False) as file:
+            columns = dict(zip(names, file["params"].T))
+            meta = {"k": file["k_invMpc"], "z": file["z"]}
+            return Table({**columns, "pk": file["P_Mpc3"].astype(float)}, meta=meta)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TableError(f"'{paths[0]}' does not hold params, k_invMpc, z and P_Mpc3: {error}") from error
+
+
 READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mlz": mlz,
     "annz": annz,
@@ -177,6 +194,7 @@ READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mirabest": mirabest,
     "spacewarps": spacewarps,
     "supernova_bins": supernova_bins,
+    "miratitan": miratitan,
 }
 """The readers by the name under which the registry knows them."""
 

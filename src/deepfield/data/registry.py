@@ -62,7 +62,8 @@ class Compact:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One registered data set; ``content`` is photometry (with standard columns), images, votes or measurements.
+    """One registered data set; ``content`` is photometry (standard columns), images, votes, measurements or
+    spectra.
 
     Small originals have no compact form.
     """

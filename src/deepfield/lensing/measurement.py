@@ -156,7 +156,8 @@ class Measurement:
 
     def _redshifts(self, given: ArrayLike) -> Array:
         """One (N,) for each lens, NaN where it is missing."""
-        z = np.ma.asarray(given).astype(np.float64).filled(np.nan)
+        masked: Any = np.ma.asarray(given).astype(np.float64)
+        z = masked.filled(np.nan)
         if z.shape not in ((), (1,), (len(self),)):
             raise DeepfieldError(f"{len(self)} measurements need as many redshifts, or one, not {z.shape}")
         return np.broadcast_to(z, len(self))

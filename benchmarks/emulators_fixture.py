@@ -1,0 +1,47 @@
+"""The Boltzmann code's word for the tests: tests/emulators/camb.npz, from CAMB 2.0.5.
+
+    python benchmarks/emulators_fixture.py
+
+Four cosmologies drawn uniformly in the box: linear spectra at z = 0, 1 and 3, Takahashi's halofit at z = 0 and 1,
+and the sound horizon.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from deepfield.core.files import atomic
+from deepfield.emulators.boltzmann import parameters, spectrum
+from deepfield.emulators.parameters import BOX
+
+
+def main() -> None:
+    import camb
+
+    low, high = np.array(list(BOX.values())).T
+    theta = np.random.default_rng(5).uniform(low, high, (4, len(low))).round(4)
+    k = np.geomspace(1e-4, 10, 80)
+    linear, curved, horizons = [], [], []
+    for row in theta:
+        linear.append(spectrum(row, k, [0.0, 1.0, 3.0]))
+        chosen = parameters(row, [0.0, 1.0], accuracy=(1.0, 1.0), k_max=20.0)
+        results = camb.get_results(chosen)
+        chosen.InitPower.set_params(ns=row[3], As=2e-9 * (row[4] / results.get_sigma8_0()) ** 2)
+        chosen.NonLinear = camb.model.NonLinear_pk
+        chosen.NonLinearModel.set_params(halofit_version="takahashi")
+        results = camb.get_results(chosen)
+        line = results.get_matter_power_interpolator(nonlinear=True, hubble_units=True, k_hunit=True)
+        curved.append(line.P(np.array([0.0, 1.0]), k))
+        horizons.append(results.get_derived_params()["rdrag"])
+    path = Path(__file__).parents[1] / "tests" / "emulators" / "camb.npz"
+    with atomic(path) as temporary:
+        np.savez_compressed(
+            temporary, theta=theta, k=k, z=[0.0, 1.0, 3.0], linear=linear, halofit=curved, horizon=horizons
+        )
+    print(path, path.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

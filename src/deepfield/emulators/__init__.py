@@ -1,0 +1,61 @@
+"""Emulators: what would the simulation say? Matter power spectra, and any other summary statistic, with errors.
+
+The names load when they are first touched, so that the command line can explain itself without torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deepfield.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from deepfield.emulators.adaptors import to_ccl
+    from deepfield.emulators.derived import correlation, lensing_spectra, sigma
+    from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig
+    from deepfield.emulators.nbody import SimulatedPower
+    from deepfield.emulators.parameters import BOX
+    from deepfield.emulators.power import MatterPower
+    from deepfield.emulators.run import run
+    from deepfield.emulators.score import Score, leave_out, score
+    from deepfield.emulators.simulate import boltzmann_spectra, design, simulate
+    from deepfield.emulators.train import train
+
+    load = Emulator.load
+
+_HOMES = {
+    "adaptors": ("to_ccl",),
+    "derived": ("correlation", "lensing_spectra", "sigma"),
+    "model": ("Emulation", "Emulator", "EmulatorConfig"),
+    "nbody": ("SimulatedPower",),
+    "parameters": ("BOX",),
+    "power": ("MatterPower",),
+    "run": ("run",),
+    "score": ("Score", "leave_out", "score"),
+    "simulate": ("boltzmann_spectra", "design", "simulate"),
+    "train": ("train",),
+}
+
+__all__ = [
+    "BOX",
+    "Emulation",
+    "Emulator",
+    "EmulatorConfig",
+    "MatterPower",
+    "Score",
+    "SimulatedPower",
+    "boltzmann_spectra",
+    "correlation",
+    "design",
+    "leave_out",
+    "lensing_spectra",
+    "load",
+    "run",
+    "score",
+    "sigma",
+    "simulate",
+    "to_ccl",
+    "train",
+]
+
+lazy(__name__, _HOMES, saved_model="Emulator")
