@@ -32,7 +32,7 @@ from deepfield.physics.power import variance
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "src" / "deepfield" / "emulators" / "weights"
 REDSHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
-SETTINGS = (1.0, 2.0)  # AccuracyBoost, lAccuracyBoost; see emulators_noise.json
+SETTINGS = (1.0, 2.0)  # AccuracyBoost, lAccuracyBoost
 
 
 def design() -> list[tuple[float, float, float]]:

@@ -378,8 +378,8 @@ def main() -> None:
         began = time.process_time()
         found = known[part](options)
         found |= {"cpu_seconds": round(time.process_time() - began), "machine": machine()}
-        (RESULTS / f"lensing_{part}.json").write_text(json.dumps(found, indent=1))
-        print(part, json.dumps(found)[:3000], flush=True)
+        (RESULTS / f"lensing_{part}.json").write_text(json.dumps(found, indent=1, default=float))
+        print(part, json.dumps(found, default=float)[:3000], flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from deepfield.emulators.linear import Run
 Array = NDArray[np.float64]
 
 CONVERGED, CHEAP = (2.0, 2.0), (1.0, 2.0)
-"""AccuracyBoost and lAccuracyBoost. ``benchmarks/emulators_noise.py`` prints what they cost and how far they
-differ."""
+"""AccuracyBoost and lAccuracyBoost."""
 
 _K_MAX = 46.0  # 1/Mpc: 50 h/Mpc at h = 0.9
 

@@ -7,8 +7,7 @@ What is left is smooth, and is written as
 
     T(k) = exp(sum_j a_j A_j(ln x)) sum_j b_j B_j(ln x)
 
-The exponential is the form without oscillations of Eisenstein & Hu (1998), compressed to a few shapes A; the
-second
+The exponential is the form without oscillations of Eisenstein & Hu (1998), compressed to a few shapes A; the second
 factor, the ratio of the truth to it, is linear and no logarithm since T passes through zero where most of the
 matter
 is baryons. All coefficients, and ln r, are Chebyshev series in the root of Omega_b / Omega_m and the fourth
@@ -207,12 +206,12 @@ def oscillations(log_k: Array, omega_m_h2: Any, omega_b_h2: Any, horizon: Any) -
     Their own sound horizon is some per cent off, which would spoil the phase.
     """
     k = np.exp(log_k) * (horizon / sound_horizon(omega_m_h2, omega_b_h2))
-    ratio = transfer(k, omega_m_h2, omega_b_h2) / smooth_transfer(k, omega_m_h2, omega_b_h2)
-    return np.asarray(ratio, dtype=np.float64)
+    return transfer(k, omega_m_h2, omega_b_h2) / smooth_transfer(k, omega_m_h2, omega_b_h2)
 
 
 def _solve(features: Array, target: Array) -> Array:
-    return np.linalg.lstsq(features, target, rcond=1e-12)[0]
+    found: Any = np.linalg.lstsq(features, target, rcond=1e-12)[0]
+    return np.asarray(found, dtype=np.float64)
 
 
 def _learn(at: tuple[Array, Array], target: Array, learnt: tuple[int, int], degree: tuple[int, int]) -> Array:
