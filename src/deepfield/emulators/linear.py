@@ -9,8 +9,8 @@ What is left is smooth, and is written as
 
 The exponential is the form without oscillations of Eisenstein & Hu (1998), compressed to a few shapes A; the
 second factor, the ratio of the truth to it, is linear and no logarithm since T passes through zero where most of
-the matter is baryons. All coefficients, and ln r, are Chebyshev series in the root of Omega_b / Omega_m and the fourth
-root of Omega_b h^2: analytic functions, whose series converge exponentially.
+the matter is baryons. All coefficients, and ln r, are Chebyshev series in the root of Omega_b / Omega_m and the
+fourth root of Omega_b h^2: analytic functions, whose series converge exponentially.
 
 The series have two parts. One is that of the fit of Eisenstein & Hu with its oscillations, which costs nothing to
 evaluate and is expanded to high degree; the other is what a Boltzmann code differs from it by, a few per cent, and
