@@ -91,6 +91,8 @@ def find(
         Share of lenses among the survey's galaxies.
     measurer
         A model that measures, for the images whose probability is --least or more.
+    least
+        Probability from which on --measurer measures.
     """
     from deepfield.lensing.predict import find_file
 

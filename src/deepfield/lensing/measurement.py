@@ -57,6 +57,9 @@ class Measurement:
     def __len__(self) -> int:
         return len(self.features)
 
+    def __repr__(self) -> str:
+        return f"<Measurement of {len(self):,} lenses: {', '.join(UNITS)}>"
+
     @functools.cached_property
     def coordinates(self) -> Tensor:
         """Samples (S, N, 7) in the coordinates of :data:`deepfield.lensing.parameters.NAMES`."""
@@ -92,11 +95,14 @@ class Measurement:
         Raises
         ------
         DeepfieldError
-            If there is no such parameter.
+            If there is no such parameter, or a level is none between 0 and 1.
         """
         if name not in UNITS:
             raise DeepfieldError(f"a lens has no '{name}'; its parameters are {', '.join(UNITS)}")
-        levels = self._map(name).inverse(level)
+        given = np.asarray(level, dtype=np.float64)
+        if not ((given >= 0) & (given <= 1)).all():
+            raise DeepfieldError(f"the level of a quantile lies between 0 and 1, got {given}")
+        levels = self._map(name).inverse(given)
         # A further draw lies below the k-th of n samples in k / (n + 1) of all cases.
         place = np.clip(levels * (self.count + 1) - 1, 0, self.count - 1)
         low = np.floor(place).astype(int)

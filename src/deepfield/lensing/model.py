@@ -44,7 +44,7 @@ class LensingConfig:
         most.
     contrast : bool
         Whether the net sees, beside the image, what stands out from a smooth galaxy in its middle and from the
-        colour of that galaxy (:class:`deepfield.core.nets.contrast.Contrast`).
+        colour of that galaxy.
     stretch : str
         "linear" for pictures, "asinh" for fluxes, "auto" by the type of the pixels (bytes or floats).
     members : int
@@ -52,8 +52,7 @@ class LensingConfig:
     parameters : int
         Weights of each member's net, about.
     moments : int
-        To measure: highest moment of the last maps over the image that is kept (see
-        :class:`deepfield.core.nets.ConvNet`).
+        To measure: highest moment of the last maps over the image that is kept.
     context : int
         To measure: features that the flow is given.
     transforms : int
@@ -88,8 +87,7 @@ class LensingConfig:
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
     align : float
-        Weight of the alignment of features with those of unlabelled images of another kind, if such are given (see
-        :func:`deepfield.core.align.coral`).
+        Weight of the alignment of features with those of unlabelled images of another kind, if such are given.
     validation : float
         Share of the images kept from training to stop in time; of simulated ones, more are drawn.
     calibration : float

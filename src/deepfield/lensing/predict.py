@@ -37,13 +37,22 @@ Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
 
 
-def find(model: LensingModel, images: Images, *, prior: float = RARE, device: str = "auto") -> Candidates:
+Given = LensingModel | str | os.PathLike[str]
+
+
+def _of(model: Given, task: str, device: str) -> LensingModel:
+    """A model for the task, by itself, its folder or its name."""
+    loaded = model if isinstance(model, LensingModel) else LensingModel.load(model)
+    return loaded.of_task(task).on(device)
+
+
+def find(model: Given, images: Images, *, prior: float = RARE, device: str = "auto") -> Candidates:
     """How likely each image shows a lens; broken images are NaN, and a warning counts them.
 
     Parameters
     ----------
-    model : LensingModel
-        Trained to find.
+    model : LensingModel or path
+        Trained to find; a folder, or the name of a model that comes with the package, is loaded.
     images : Images
         With the model's bands and pixels on a side.
     prior : float
@@ -56,13 +65,14 @@ def find(model: LensingModel, images: Images, *, prior: float = RARE, device: st
     DeepfieldError
         If the model measures, the prior is none, there is no such device, or the images do not fit.
     """
-    found = candidates(model, *features_of(model.of_task("find").on(device), images), prior=prior)
+    finder = _of(model, "find", device)
+    found = candidates(finder, *features_of(finder, images), prior=prior)
     tell_unserved(found.reasons)
     return found
 
 
 def measure(
-    model: LensingModel, images: Images, *, samples: int = SAMPLES, seed: int = 0, device: str = "auto"
+    model: Given, images: Images, *, samples: int = SAMPLES, seed: int = 0, device: str = "auto"
 ) -> Measurement:
     """The posterior of each lens's parameters; broken images are NaN, and a warning counts them.
 
@@ -74,9 +84,10 @@ def measure(
     DeepfieldError
         If the model finds, there is no such device, or the images do not fit.
     """
-    features, reasons = features_of(model.of_task("measure").on(device), images)
+    gauge = _of(model, "measure", device)
+    features, reasons = features_of(gauge, images)
     tell_unserved(reasons)
-    return Measurement(model, features, reasons, samples=samples, seed=seed)
+    return Measurement(gauge, features, reasons, samples=samples, seed=seed)
 
 
 def find_file(
@@ -111,8 +122,8 @@ def find_file(
         If ``out`` is no Parquet file, or the models or the images are missing or do not fit.
     """
     target = checked_target(out, images)
-    finder = LensingModel.load(model).of_task("find").on(device)
-    gauge = LensingModel.load(measurer).of_task("measure").on(device) if measurer else None
+    finder = _of(model, "find", device)
+    gauge = _of(measurer, "measure", device) if measurer else None
     stamps = open_images(finder, images, **options)
     check(finder, stamps)
     if gauge is not None:
@@ -176,7 +187,7 @@ def measure_file(
     Parameters and errors as :func:`find_file`.
     """
     target = checked_target(out, images)
-    gauge = LensingModel.load(model).of_task("measure").on(device)
+    gauge = _of(model, "measure", device)
     stamps = open_images(gauge, images, **options)
     check(gauge, stamps)
 
@@ -214,14 +225,14 @@ class _Odds(nn.Module):
         return torch.as_tensor(calibrated(raw, self.model[0]))
 
 
-def export(model: LensingModel | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+def export(model: Given, path: str | os.PathLike[str]) -> None:
     """Write a finder as ONNX: raw pixels (N, B, side, side) as float32 in, ``log_odds`` (N, 1) out.
 
     The file's metadata describes the model.
     """
     from deepfield.scale.onnx import write_graph
 
-    loaded = (model if isinstance(model, LensingModel) else LensingModel.load(model)).of_task("find")
+    loaded = _of(model, "find", "cpu")
     example = torch.rand(2, len(loaded.bands), loaded.side, loaded.side)
     card = json.loads(json.dumps({"lensing": loaded.describe()}))
     write_graph(_Odds(loaded).eval(), example, path, output="log_odds", card=card)
