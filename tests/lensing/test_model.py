@@ -39,10 +39,11 @@ def test_a_finder_may_be_blind_to_how_a_lens_lies(tiny, lenses):
     finder = train(lenses(60), epochs=1, members=2, **{**tiny, "group": "p4m"})
     x = lenses(40, seed=7).load()[0]
     odds = finder.features(x)
-    assert odds.shape == (40, 2) and float(odds.std()) > 0.01
+    spread = float(odds.std())
+    assert odds.shape == (40, 2) and spread > 1e-4
     for k in range(4):
         for v in (x.rot90(k, (2, 3)), x.rot90(k, (2, 3)).flip(3)):
-            assert float((finder.features(v) - odds).abs().max()) < 1e-3
+            assert float((finder.features(v) - odds).abs().max()) < 1e-2 * spread
     assert finder.embed(x).shape[0] == 40
 
 

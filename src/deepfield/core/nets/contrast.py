@@ -57,7 +57,7 @@ class Contrast(nn.Module):
         if x.shape[1] > 1:
             found.append(differences(x, self.middle) / noise[:, :-1])
         left = torch.cat(found, 1)
-        return left.abs().log1p().copysign(left)  # ten times faster than an arcsinh
+        return left.sign() * left.abs().log1p()  # ten times faster than an arcsinh
 
 
 def unround(x: Tensor, basis: Tensor) -> Tensor:
