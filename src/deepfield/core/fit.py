@@ -210,7 +210,8 @@ class _State:
         self.averaged = AveragedModel(model, use_buffers=True)
         # Listed once: to look for them in every step takes longer than a small net does.
         pairs = list(zip(_tensors(self.averaged.module), _tensors(model)))
-        self.moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.moving = [a for a, _ in moving], [b for _, b in moving]
         self.counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         self.epoch, self.saved, self.stopped = 0, 0, False
         self.best = math.inf
@@ -222,7 +223,7 @@ class _State:
         count = int(self.averaged.n_averaged)
         # The average starts as the plain mean and forgets only once it has a past worth keeping.
         decay = min(self.config.average, (1 + count) / (10 + count)) if count else 0.0
-        torch._foreach_lerp_([a for a, _ in self.moving], [b for _, b in self.moving], 1 - decay)
+        torch._foreach_lerp_(*self.moving, 1 - decay)
         for averaged, current in self.counters:
             averaged.copy_(current)
         self.averaged.n_averaged += 1

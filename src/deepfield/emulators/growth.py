@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
-from deepfield.physics.power import OMEGA_RADIATION
+from deepfield.physics.power import OMEGA_RADIATION, runge_kutta
 
 Array = NDArray[np.float64]
 
@@ -39,16 +39,7 @@ def growth(z: ArrayLike, omega_m: ArrayLike, h: ArrayLike) -> Array:
         return np.stack([v, 1.5 * matter / square * d - (2 - (1.5 * matter + 2 * light) / square) * v])
 
     x = np.linspace(_START, 0.0, _STEPS + 1)
-    step = x[1] - x[0]
     y = np.exp(_START) * m / r
-    state = np.stack([1 + 1.5 * y, 1.5 * y])
-    path = [state[0]]
-    for left in x[:-1]:
-        k1 = slope(left, state)
-        k2 = slope(left + step / 2, state + step / 2 * k1)
-        k3 = slope(left + step / 2, state + step / 2 * k2)
-        k4 = slope(left + step, state + step * k3)
-        state = state + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        path.append(state[0])
-    ratio = np.array(path) / path[-1]
+    path = runge_kutta(slope, x, np.stack([1 + 1.5 * y, 1.5 * y]))[:, 0]
+    ratio = path / path[-1]
     return np.asarray(np.exp(CubicSpline(x, np.log(ratio))(-np.log1p(np.atleast_1d(np.asarray(z, float))))).T)

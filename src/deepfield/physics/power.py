@@ -7,6 +7,7 @@ along the first axis, (N, 1), wavenumbers along the last, (K,).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -154,17 +155,28 @@ def growth(z: ArrayLike, omega_m: ArrayLike, w0: ArrayLike = -1.0, wa: ArrayLike
         return np.stack([dg, -(2.5 - 1.5 * state_w * dark) * dg - 1.5 * (1 - state_w) * dark * g])
 
     x = np.linspace(np.log(1e-3), 0.0, 241)
-    step = x[1] - x[0]
-    state = np.stack([np.ones_like(m), np.zeros_like(m)])
-    path = [state[0]]
+    path = runge_kutta(slope, x, np.stack([np.ones_like(m), np.zeros_like(m)]))[:, 0]
+    return np.asarray(CubicSpline(x, path / path[-1])(-np.log1p(redshift)).T) / (1 + redshift)
+
+
+def runge_kutta(slope: Callable[[float, Array], Array], x: Array, state: Array) -> Array:
+    """States (X, ...) at even steps x (X,), from the first on, by Runge and Kutta's rule of fourth order.
+
+    Examples
+    --------
+    >>> x = np.linspace(0, 1, 11)
+    >>> runge_kutta(lambda _, y: y, x, np.array([1.0]))[-1].round(4).tolist()
+    [2.7183]
+    """
+    step, path = x[1] - x[0], [state]
     for left in x[:-1]:
         k1 = slope(left, state)
         k2 = slope(left + step / 2, state + step / 2 * k1)
         k3 = slope(left + step / 2, state + step / 2 * k2)
         k4 = slope(left + step, state + step * k3)
         state = state + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        path.append(state[0])
-    return np.asarray(CubicSpline(x, np.array(path) / path[-1])(-np.log1p(redshift)).T) / (1 + redshift)
+        path.append(state)
+    return np.array(path)
 
 
 def variance(k: ArrayLike, power: ArrayLike, radius: ArrayLike = 8.0) -> Array:
