@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.distributions import Distribution
 
 from deepfield.core.errors import ModelError
 from deepfield.core.heads import _ScaledHead
+from deepfield.core.inverse import drawn
 
 _MOST_WEIGHTS = 1e8
 
@@ -22,8 +24,10 @@ class FlowDistribution(Distribution):
     arg_constraints = {}  # noqa: RUF012
     has_rsample = False
 
-    def __init__(self, flow: Any, shift: Tensor, scale: Tensor, batch: torch.Size) -> None:
-        self.flow, self.shift, self.scale = flow, shift, scale
+    def __init__(
+        self, flow: Any, shift: Tensor, scale: Tensor, batch: torch.Size, inverse: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.flow, self.shift, self.scale, self.inverse = flow, shift, scale, inverse
         self.scalar = len(shift) == 1
         super().__init__(batch, torch.Size() if self.scalar else shift.shape, validate_args=False)
 
@@ -46,7 +50,7 @@ class FlowDistribution(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
-            return self._outward(self.flow.sample(tuple(sample_shape)))
+            return self._outward(self.inverse(self.flow.base.sample(tuple(sample_shape))))
 
     def cdf(self, value: Tensor) -> Tensor:
         if (nobody := self._nobody(value.shape)) is not None:
@@ -109,4 +113,6 @@ class Flow(_ScaledHead):
         )
 
     def forward(self, features: Tensor) -> FlowDistribution:
-        return FlowDistribution(self.flow(features), self.shift, self.scale, features.shape[:-1])
+        flow = self.flow(features)
+        inverse = flow.transform.inv if len(self.shift) == 1 else functools.partial(drawn, self.flow, features)
+        return FlowDistribution(flow, self.shift, self.scale, features.shape[:-1], inverse)
