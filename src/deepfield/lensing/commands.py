@@ -18,6 +18,9 @@ app = App(
     name="lensing",
     help="Strong lensing: cutouts in, the probability of a lens and its parameters out.",
     group_parameters=PARAMETERS,
+    help_epilogue="Without a training:\n"
+    "`deepfield lensing find lens-finder-lsst cutouts.hdf5 --out ranked.parquet`.\n\n"
+    "To try it: `deepfield lensing simulate --survey lsst -n 200 --out cutouts.hdf5`.",
 )
 
 # Its options are the fields of LensingConfig, which is loaded when they are asked for.

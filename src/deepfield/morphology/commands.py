@@ -19,6 +19,9 @@ app = App(
     name="morphology",
     help="Galaxy morphology: images in, calibrated class or vote probabilities out.",
     group_parameters=PARAMETERS,
+    help_epilogue="Without a training:\n"
+    "`deepfield morphology predict galaxy-zoo-sdss images/ --out classes.parquet`.\n\n"
+    "Your own: `deepfield morphology train images.parquet --out model`.",
 )
 
 # Its options are the fields of MorphologyConfig, which is loaded when they are asked for.

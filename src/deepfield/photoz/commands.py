@@ -19,6 +19,8 @@ app = App(
     name="photoz",
     group_parameters=PARAMETERS,
     help="Photometric redshifts: a catalogue of magnitudes in, a calibrated p(z) for every galaxy out.",
+    help_epilogue="Your own: `deepfield photoz train galaxies.parquet --out model`, then "
+    "`deepfield photoz predict model new.parquet --out pz.parquet`.",
 )
 Catalog = Annotated[
     Path, Parameter(help="FITS, HDF5, Parquet, CSV or ECSV; columns are recognised or given by --columns.")

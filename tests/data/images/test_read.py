@@ -69,6 +69,23 @@ def test_a_folder_of_parquet_files_is_one_set(tmp_path):
     assert images.table["label"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_hdf5_with_what_its_attributes_say(tmp_path):
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["images"] = np.ones((3, 2, 16, 16), np.float32)
+        file.attrs.update(bands=["g", "i"], pixel_scale=0.2, psf_fwhm=[0.8, 0.7])
+    found = read(path)
+    assert found.bands == ("g", "i")
+    assert (found.meta["pixel_scale"], found.meta["psf_fwhm"]) == (0.2, (0.8, 0.7))
+    other = read(path, bands=("r", "z"), pixel_scale=0.3, psf_fwhm=(1, 1))
+    assert (other.bands, other.meta["pixel_scale"], other.meta["psf_fwhm"]) == (("r", "z"), 0.3, (1.0, 1.0))
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        file["images"] = np.ones((3, 2, 16, 16), np.float32)
+        file.attrs["pixel_scale"] = "wide"
+    with pytest.raises(TableError, match="attributes"):
+        read(tmp_path / "b.hdf5")
+
+
 def test_hdf5_with_its_catalogue(tmp_path):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["images"] = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 8, 8, 3), np.uint8)

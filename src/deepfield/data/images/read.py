@@ -54,14 +54,16 @@ def read(
     column
         The column of images, or of file names; several, one for each band, for files of one band each.
     bands
-        Names of the bands; as many as the images have. By default r, g and b of pictures, else band1, band2, ...
+        Names of the bands; as many as the images have. By default those in the attributes of an HDF5 file, r, g
+        and b of pictures, else band1, band2, ...
     size, crop
         Pixels on a side, and how many central pixels of the original go into them; by default those of the first
         image that is not broken, and then images of another size are flagged.
     shape
         (bands, height, width) of images that are flat lists of numbers.
     pixel_scale, psf_fwhm
-        Arcsec a pixel of the original, arcsec in each band; kept in ``meta`` for the model.
+        Arcsec a pixel of the original, arcsec in each band; kept in ``meta`` for the model. By default what the
+        attributes of an HDF5 file say.
     cache
         Bytes of decoded images that are kept in memory; if the whole set does not fit, none are.
     workers, processes
@@ -83,6 +85,9 @@ def read(
     ((3, 3, 16, 16), ['', '', ''])
     """
     source, table = _open(images, catalog, column, shape)
+    own = _own(images)
+    bands, psf_fwhm = tuple(bands) or own["bands"], tuple(psf_fwhm) or own["psf_fwhm"]
+    pixel_scale = pixel_scale or own["pixel_scale"]
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
     first = _first(source, len(bands))
@@ -151,6 +156,24 @@ def cutouts(
         workers=workers,
         processes=processes,
     )
+
+
+def _own(images: Any) -> dict[str, Any]:
+    """What the attributes of an HDF5 file say of its images, such as one that a simulator wrote."""
+    told: dict[str, Any] = {"bands": (), "pixel_scale": 0.0, "psf_fwhm": ()}
+    if not isinstance(images, str | os.PathLike) or Path(images).suffix.lower() not in (".hdf5", ".h5"):
+        return told
+    import h5py
+
+    with h5py.File(images, "r") as file:
+        found = {name: np.atleast_1d(file.attrs[name]).tolist() for name in told if name in file.attrs}
+    try:
+        told["bands"] = tuple(map(str, found.get("bands", ())))
+        told["psf_fwhm"] = tuple(map(float, found.get("psf_fwhm", ())))
+        told["pixel_scale"] = float(found.get("pixel_scale", [0.0])[0])
+    except ValueError as error:
+        raise TableError(f"the attributes of '{images}' are no bands and numbers: {error}") from None
+    return told
 
 
 def _name(images: Any) -> str:
