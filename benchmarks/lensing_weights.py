@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0, help="in place of the usual number")
     parser.add_argument("--epochs", type=int, default=0, help="in place of the usual number")
     parser.add_argument("--test", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0, help="of the images to train on")
     parser.add_argument("--init", default="", help="go on from this model, on another set, in place of a new one")
     parser.add_argument("--settings", default="{}", help="JSON of further fields of the configuration")
     options = parser.parse_args()
@@ -88,7 +89,7 @@ def main() -> None:
     for name in options.only:
         survey, settings, count, epochs = MODELS[name]
         fraction = 0.5 if settings.task == "find" else 1.0
-        rows = images(options.work, survey, options.images or count, int(bool(options.init)), fraction)
+        rows = images(options.work, survey, options.images or count, options.seed, fraction)
         config = replace(settings, epochs=options.epochs or epochs, **json.loads(options.settings))
         place = options.work / name
         done = (place / "model.json").exists()

@@ -13,7 +13,9 @@ from deepfield.core.nets.camera import Camera
 
 
 class Augment:
-    """Batches of raw pixels and targets to what the net sees, each image changed at random.
+    """Batches of raw pixels, targets and maps to what the net sees, each image changed at random.
+
+    Maps (N, h, w), such as a mask of any resolution, turn, scale and move with their images.
 
     Pixels are drawn on a turned grid from an image of twice the net's resolution, averaged over the size of the
     net's pixels first, so that nothing is sampled too coarsely; then stretched. Images that are no finer than the
@@ -69,9 +71,10 @@ class Augment:
         )
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, y: Tensor, *maps: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.flip
-        drawn, angle = self._draw(x, mirrored, generator)
+        drawn, angle, place = self._draw(x, mirrored, generator)
+        turned = [_sampled(one[:, None], place, one.shape[-1])[:, 0] for one in maps]
         if self.blur:  # before the stretch, as the atmosphere does
             drawn = blurred(drawn, self.blur * torch.rand(len(x), generator=generator))
         seen = self.camera.show(drawn)
@@ -79,10 +82,10 @@ class Augment:
             width = self.noise * torch.rand(len(x), 1, 1, 1, generator=generator)
             seen = torch.addcmul(seen, width, torch.randn(seen.shape, generator=generator))
         y = self._mirror(y, mirrored) if self.carry is None else self.carry(y, angle, mirrored)
-        return seen.contiguous(memory_format=torch.channels_last), y
+        return seen.contiguous(memory_format=torch.channels_last), y, *turned
 
-    def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Each image on its own turned grid of the net's pixels, and the angles."""
+    def _draw(self, x: Tensor, mirrored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Each image on its own turned grid of the net's pixels, the angles, and the places' maps (N, 2, 3)."""
         n, size = len(x), self.camera.pixels
         # A whole number of pixels to one of the net's: the mean over these is then the camera's exactly.
         window = 2 if x.shape[-1] > size else 1
@@ -90,13 +93,14 @@ class Augment:
         blurred = F.avg_pool2d(fine, window, 1) if window > 1 else fine
         angle, scale = (torch.rand(n, generator=generator) for _ in range(2))
         place = 2 * self.shift * (2 * torch.rand(n, 2, generator=generator) - 1)
-        factor = (1 + self.zoom) ** (2 * scale - 1) * (fine.shape[-1] / blurred.shape[-1])
+        factor = (1 + self.zoom) ** (2 * scale - 1)
         angle = 2 * math.pi * (torch.floor(4 * angle) / 4 if self.quarters else angle) * self.rotate
         cos, sin = factor * angle.cos(), factor * angle.sin()
         sign = torch.where(mirrored, -1.0, 1.0)
         rows = [torch.stack([sign * cos, -sin, place[:, 0]], -1), torch.stack([sign * sin, cos, place[:, 1]], -1)]
-        grid = F.affine_grid(torch.stack(rows, 1), [n, x.shape[1], size, size], align_corners=False)
-        return F.grid_sample(blurred, grid, padding_mode="reflection", align_corners=False), angle
+        where = torch.stack(rows, 1)
+        wide = fine.shape[-1] / blurred.shape[-1]
+        return _sampled(blurred, where * torch.tensor([wide, wide, 1.0]), size), angle, where
 
     def _mirror(self, y: Tensor, mirrored: Tensor) -> Tensor:
         """Targets of the images of which some are mirrored."""
@@ -104,6 +108,12 @@ class Augment:
             return y
         other = self.exchange[y] if y.dim() == 1 else y[:, self.exchange]
         return torch.where(mirrored if y.dim() == 1 else mirrored[:, None], other, y)
+
+
+def _sampled(x: Tensor, where: Tensor, size: int) -> Tensor:
+    """Images (N, B, size, size) from the places of ``x`` that the maps (N, 2, 3) of the unit square name."""
+    grid = F.affine_grid(where, [len(x), x.shape[1], size, size], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
@@ -134,5 +144,5 @@ class Seen:
         self.camera = camera
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return self.camera(x), y
+    def __call__(self, x: Tensor, *targets: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return self.camera(x), *targets

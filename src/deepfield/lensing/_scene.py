@@ -7,12 +7,15 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from deepfield.lensing import layers
 from deepfield.lensing.surveys import Survey
 from deepfield.physics import galaxies as ga
 from deepfield.physics.stamps import ARM_COLOUR, Painter, scaled
 
+CELL = 4
+"""Pixels along a side of a cell of the map of a lens's arcs."""
 LARGEST = 0.6
 """Arcsec: the half-light radius up to which neighbours are painted whole."""
 
@@ -42,6 +45,7 @@ class Scene:
         beside[:, rows] += arcs
         beside[self.best, rows[bent]] -= arcs[self.best, bent]
         magnification, snr = (torch.full_like(t["x"], torch.nan) for _ in range(2))
+        cells = torch.zeros(len(snr), *2 * (self.painter.size // CELL,))
         magnification[rows[bent]] = share[bent]
         images = []
         for b, light in enumerate(painter.bands(galaxy)):
@@ -52,8 +56,10 @@ class Scene:
                 image[rows[bent]] += seen
                 variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
                 snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
+                light, noise = (F.avg_pool2d(v, CELL) for v in (seen, variance))
+                cells[rows[bent]] = (CELL * light / noise.sqrt()).to(cells)
             images.append(image)
-        return torch.stack(images, 1), {"magnification": magnification, "source_snr": snr}
+        return torch.stack(images, 1), {"magnification": magnification, "source_snr": snr, "arcs": cells}
 
     def arcs(self, t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (m,) with a second layer of light, that light (B, m, P, P) before the PSF (nJy), and its total (m,)

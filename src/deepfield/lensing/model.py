@@ -20,7 +20,7 @@ from deepfield.lensing.parameters import NAMES, UNITS
 TASKS = ("find", "measure")
 _RANGES = RANGES | {
     "draws": (64, 1e8), "pixels": (0, 1024), "moments": (0, 8), "transforms": (1, 8), "context": (4, 256),
-    "hidden": (8, 1024), "align": (0, 1e4),
+    "hidden": (8, 1024), "align": (0, 1e4), "arcs": (0, 1e4),
 }  # fmt: skip
 
 
@@ -86,6 +86,9 @@ class LensingConfig:
     thaw : float
         When training goes on from another model (``init``): the learning rate of all layers over the usual one,
         after the last layer has been fitted alone. 0 leaves the others frozen.
+    arcs : float
+        To find: weight of the map of the arcs, which a finder learns beside the answer where the training images
+        come with one, as simulated ones do (:mod:`deepfield.lensing.arcs`). 0 leaves it out.
     align : float
         Weight of the alignment of features with those of unlabelled images of another kind, if such are given.
     validation : float
@@ -121,6 +124,7 @@ class LensingConfig:
     blur: float = 0.0
     noise: float = 0.0
     thaw: float = 0.1
+    arcs: float = 1.0
     align: float = 1.0
     validation: float = 0.1
     calibration: float = 0.1

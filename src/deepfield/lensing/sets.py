@@ -17,6 +17,8 @@ from deepfield.core.table import Table, no_column
 from deepfield.data.images.collection import Images
 from deepfield.data.images.read import read
 from deepfield.data.images.serve import digest
+from deepfield.lensing._scene import CELL
+from deepfield.lensing.arcs import middle
 from deepfield.lensing.parameters import UNITS, encode
 
 Augmentation = Callable[..., tuple[Tensor, ...]]
@@ -40,23 +42,26 @@ class Sets:
     data : dict
         What they are, for the model's card.
     fresh : callable, optional
-        ``fresh(size, seed, augment)`` gives the batches of simulated training images.
+        ``fresh(size, seed, augment, arcs)`` gives the batches of simulated training images.
     where : dict of int arrays
         Rows of the given images in each part.
+    arcs : bool
+        Whether training batches have the map of the arcs, where the images come with one.
     """
 
     parts: dict[str, tuple[Images, Tensor]]
     rows: int
     data: dict[str, Any]
-    fresh: Callable[[int, int, Augmentation], Any] | None
+    fresh: Callable[[int, int, Augmentation, bool], Any] | None
     where: dict[str, NDArray[np.int64]]
+    arcs: bool = False
 
     def batches(self, size: int, seed: int, augment: Augmentation) -> Any:
         """Shuffled batches to train on."""
         if self.fresh is not None:
-            return self.fresh(size, seed, augment)
+            return self.fresh(size, seed, augment, self.arcs)
         images, y = self.parts["train"]
-        return images.batches(y, size=size, seed=seed, augment=augment)
+        return images.batches(y, *(maps_of(images) if self.arcs else ()), size=size, seed=seed, augment=augment)
 
     def in_order(self, part: str, augment: Augmentation) -> Any:
         """All of a part, in order."""
@@ -145,8 +150,8 @@ def simulated(
     first = parts["train"][0]
     data = {"survey": survey, "images": images, "sha256": digest(first)}
 
-    def fresh(size: int, own: int, augment: Augmentation) -> Fresh:
-        return Fresh(draw, images, size, own, augment)
+    def fresh(size: int, own: int, augment: Augmentation, arcs: bool) -> Fresh:
+        return Fresh(draw, images, size, own, augment, arcs)
 
     return Sets(parts, images, data, fresh, {n: np.arange(len(p[0])) for n, p in parts.items()})
 
@@ -174,6 +179,7 @@ class Fresh:
     size: int
     seed: int
     augment: Augmentation
+    arcs: bool = False
     epoch: int = 0
     share: tuple[int, int] = (0, 1)
 
@@ -197,7 +203,17 @@ class Fresh:
             x, reasons = images.load()
             if (reasons != "").any():
                 raise DeepfieldError(f"a simulated image is broken: {next(r for r in reasons if r)}")
-            yield from Batches(x, y, size=self.size, seed=number % 2**31, augment=self.augment)
+            maps = maps_of(images) if self.arcs else ()
+            yield from Batches(x, y, *maps, size=self.size, seed=number % 2**31, augment=self.augment)
+
+
+def maps_of(images: Images) -> tuple[Tensor, ...]:
+    """The map (N, C, C) of the arcs of each image, within what is kept of it; none if they come without."""
+    if "arcs" not in images.table.colnames:
+        return ()
+    snr = torch.from_numpy(np.asarray(images.table["arcs"], dtype=np.float32))
+    crop = images.meta["crop"]
+    return (middle(snr, crop / (CELL * snr.shape[-1])) if crop else snr,)
 
 
 def paired(batches: Any, other: Images, augment: Augmentation, *, size: int, seed: int) -> Any:

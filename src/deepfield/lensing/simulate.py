@@ -22,7 +22,7 @@ from deepfield.core.files import atomic
 from deepfield.core.table import Table
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
-from deepfield.lensing._scene import LARGEST, Scene
+from deepfield.lensing._scene import CELL, LARGEST, Scene
 from deepfield.lensing._values import keep_memory
 from deepfield.lensing.defects import spoil
 from deepfield.lensing.surveys import Survey
@@ -46,6 +46,7 @@ TRUTH = (
 """Columns that are NaN where there is no lens."""
 
 _CHUNK = 64  # images at a time: their planes then stay in the processor's cache
+_RESAMPLED = 0.65  # largest width of the kernel that noise is smoothed by, pixels
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
 
@@ -133,14 +134,16 @@ def draw(
         ``is_lens`` (0, 1) and ``kind`` (:data:`KINDS`). Of lenses, NaN elsewhere: ``theta_e`` (arcsec), ``q``,
         ``phi`` (degrees), ``shear``, ``shear_phi`` (degrees), ``sigma_v`` (km/s), ``z_source``, ``n_images``, and,
         measured when they are painted, ``magnification`` (flux of all images over the source's) and ``source_snr``
-        (of the images' light in the best band, against all noise). Of all: ``x``, ``y`` (centre, arcsec from the
-        middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer of light
+        (of the images' light in the best band, against all noise as if it were white); and ``arcs`` (N, S/4, S/4),
+        that ratio in cells of 4 pixels a side, 0 where there is no lens. Of all: ``x``, ``y`` (centre, arcsec from
+        the middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer of light
         paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
         :class:`deepfield.physics.stamps.Painter` takes it (``lens_r_e`` is sqrt(major minor), arcsec), which
-        defect it has (``defect_u``, NaN for none), and ``neighbours`` (N, 8, 5 + B) what else is on the image: x,
-        y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
+        defect it has (``defect_u``, NaN for none), how its noise was smoothed (``resampled``, ``stated``, see
+        :func:`deepfield.physics.stamps.resampled_noise`), and ``neighbours`` (N, 8, 5 + B) what else is on the
+        image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
     """
     chosen = survey_named(survey)
     size = size or chosen.size
@@ -166,6 +169,7 @@ def draw(
         c[name] = np.where(kind == "lens", c.get(name, np.nan), np.nan)
     t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
     t["neighbours"] = _neighbours(c, kind, chosen, size, rng)
+    t["resampled"], t["stated"] = _RESAMPLED * rng.random(n), rng.random(n)
     t.meta.update(
         simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
         pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
@@ -227,9 +231,9 @@ def paint(
 ) -> Iterator[Tensor]:
     """Images of the rows of a table, (n, B, S, S) in nJy per pixel, some at a time and in order.
 
-    For more images than the memory holds. What is measured on the noiseless images, ``magnification`` and
-    ``source_snr``, is written into the table. The noise depends on the seed and the row, not on what else is
-    painted in the same call, as long as the table is the same.
+    For more images than the memory holds. What is measured on the noiseless images, ``magnification``,
+    ``source_snr`` and ``arcs``, is written into the table. The noise depends on the seed and the row, not on what
+    else is painted in the same call, as long as the table is the same.
     """
     chosen = survey_named(survey)
     keep_memory()
@@ -237,13 +241,16 @@ def paint(
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
+    table["arcs"] = np.zeros((len(table), *2 * (painter.painter.size // CELL,)), np.float32)
     for start in range(0, len(table), _CHUNK):
         rows = slice(start, start + _CHUNK)
         with torch.no_grad():
             image, measured = painter({name: c[rows].to(device) for name, c in columns.items()})
             for name, value in measured.items():
                 table[name][rows] = value.cpu().numpy()
-            image = painter.painter.observe(image, generator) if noise else image
+            if noise:
+                grid = columns["resampled"][rows].to(device), columns["stated"][rows].to(device)
+                image = painter.painter.observe(image, generator, grid)
             yield spoil(image, columns["defect_u"][rows], columns["defect_v"][rows])
 
 
@@ -276,7 +283,7 @@ def write(
             start += len(part)
         for name in table.colnames:
             values = np.asarray(table[name])
-            if values.ndim == 1:
+            if values.ndim == 1 or name == "arcs":
                 file.create_dataset(name, data=values.astype(bytes) if values.dtype.kind == "U" else values)
         file.attrs.update(bands=list(chosen.bands), pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm, seed=seed)
     return int(np.sum(table["is_lens"]))

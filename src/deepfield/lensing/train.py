@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepfield.core.align import coral
 from deepfield.core.augment import Augment, Seen
@@ -21,15 +21,16 @@ from deepfield.core.model import members
 from deepfield.core.nets import parameters_of
 from deepfield.core.nets.camera import Camera
 from deepfield.core.store import checkpoints, versions
-from deepfield.core.vision import learn, net_options, parts, recipe
+from deepfield.core.vision import learn, net_options, nets_of, parts, recipe
 from deepfield.data.images.collection import Images
 from deepfield.data.images.serve import check, digest, features_of, take_over, tell_broken
 from deepfield.data.images.together import together
+from deepfield.lensing.arcs import ArcMap, supervised
 from deepfield.lensing.candidates import fit_calibration, log_odds
 from deepfield.lensing.measurement import Measurement
 from deepfield.lensing.model import LensingConfig, LensingModel, build
 from deepfield.lensing.parameters import ANGLES, UNITS, carry
-from deepfield.lensing.sets import Sets, Simulator, given, paired, simulated
+from deepfield.lensing.sets import Sets, Simulator, given, maps_of, paired, simulated
 from deepfield.trust.calibration import fit_pit_map
 
 _SMALL = 1_000_000  # weights of a member
@@ -199,8 +200,12 @@ def _learn(
     """Fit in place; the history of each stage."""
     config, (camera, core) = model.config, parts(model.model)
     augment = augmentation(camera, config)
-    batches = sets.batches(config.batch, config.seed, augment)
     loss = None
+    # One of the two: what is drawn towards other images need not know where the arcs of these are.
+    if config.task == "find" and config.arcs and unlabelled is None and maps_of(sets.parts["train"][0]):
+        core.arcs = nn.ModuleList(ArcMap(net) for net in nets_of(core))
+        loss, sets.arcs = supervised(config.arcs), True
+    batches = sets.batches(config.batch, config.seed, augment)
     if unlabelled is not None:
         check(model, unlabelled)
         # Seed and targets aside they are changed as the others are; what turns with the image is not asked of

@@ -171,10 +171,15 @@ class Painter:
         centre = self.side / 2 - 0.5
         return self._phase(centre + x, centre - y)
 
-    def observe(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Add the noise of the sky and of the source's own photons."""
+    def observe(
+        self, image: Tensor, generator: torch.Generator, resampled: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Add the noise of the sky and of the source's own photons, white or as :func:`resampled_noise` has it."""
         variance = self.sky + self.source * image.clamp_min(0)
-        draw = torch.randn(image.shape, generator=generator, device=image.device)
+        if resampled is None:
+            draw = torch.randn(image.shape, generator=generator, device=image.device)
+        else:
+            draw = resampled_noise(image, *resampled, generator)
         return torch.addcmul(image, draw, variance.sqrt_())
 
     def _phase(self, x: Tensor, y: Tensor) -> Tensor:
@@ -235,6 +240,37 @@ class Painter:
         light = ga.sersic_transfer(k, 0.5 * (1 + g["bulge_n"]), radius)
         place = self._phase(g["companion_x"] / self.survey.pixel, -g["companion_y"] / self.survey.pixel)
         return scaled(light, g["companion"]) * place
+
+
+def resampled_noise(like: Tensor, sigma: Tensor, stated: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise (n, B, S, S) that neighbouring pixels share, as in images that were resampled to a common grid.
+
+    White noise under a kernel of three by three pixels, which is what drizzling and interpolation make of that of
+    single exposures (Fruchter & Hook 2002, PASP 114, 144, section 7).
+
+    Parameters
+    ----------
+    sigma : Tensor (n,)
+        Of the kernel, a Gaussian, in pixels; 0 for white noise.
+    stated : Tensor (n,)
+        What is one: 0 the noise of the sum of many pixels, so that the scatter of a pixel is less; 1 the scatter
+        of a pixel, as where a depth was stated from it, so that sums are noisier; powers between.
+
+    Examples
+    --------
+    >>> one, seed = torch.ones(1), torch.Generator().manual_seed(0)
+    >>> noise = resampled_noise(torch.zeros(1, 1, 400, 400), 0.6 * one, one, seed)[0, 0]
+    >>> [round(float(v), 1) for v in (noise.std(), (noise[1:] * noise[:-1]).mean())]
+    [1.0, 0.4]
+    """
+    n, bands, height, width = like.shape
+    white = torch.randn(n, bands, height + 2, width + 2, generator=generator, device=like.device)
+    beside = torch.exp(-0.5 / sigma.clamp_min(1e-3) ** 2)
+    norm = (1 + 2 * beside**2) ** stated * (1 + 2 * beside) ** (2 * (1 - stated))
+    beside = beside[:, None, None, None]
+    rows = torch.addcmul(white[..., 1:-1, :], beside, white[..., :-2, :] + white[..., 2:, :])
+    both = torch.addcmul(rows[..., 1:-1], beside, rows[..., :-2] + rows[..., 2:])
+    return both / norm[:, None, None, None]
 
 
 def scaled(planes: Tensor, factor: Tensor) -> Tensor:

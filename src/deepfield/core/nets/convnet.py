@@ -209,9 +209,21 @@ class ConvNet(nn.Module):
 
         They are invariant; with ``exchange`` a mirror exchanges their halves.
         """
-        h = F.silu(self.stem(self.entrance(x)))
+        return self.pooled(self.maps(x)[-1])
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What each stage sees, at 1/4, 1/8 and 1/16 of the resolution: (N, versions times fields, H, W).
+
+        Of the disc on a grid whose sides are multiples of 16, its middle in the middle; versions come first.
+        """
+        h, found = F.silu(self.stem(self.entrance(x))), []
         for stage in self.stages:
             h = stage(halve(h))
+            found.append(h)
+        return found
+
+    def pooled(self, h: Tensor) -> Tensor:
+        """The features (N, n_features) of the last of the maps."""
         h = F.silu(self.last(h))
         inside = disc(*h.shape[-2:], like=h)
         weight = (inside / inside.sum()).to(h.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".t
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
 ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
+_WIDE = 1024  # numbers in a row of a column; what has more are images
 _COLOURS = ("r", "g", "b")
 
 
@@ -317,7 +319,7 @@ def _hdf5(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:
             others = {
                 n.rsplit("/", 1)[-1]: file[n].asstr()[()] if file[n].dtype.kind == "O" else file[n][()]
                 for n, form in found.items()
-                if n != name and form == found[name][:1]
+                if n != name and form[:1] == found[name][:1] and math.prod(form[1:]) <= _WIDE
             }
     except TableError:
         raise
