@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepfield.physics import photometry as ph
-from deepfield.physics.stamps import COLUMNS, Painter, Survey, scaled
+from deepfield.physics.stamps import COLUMNS, Painter, Survey, resampled_noise, scaled
 
 SURVEY = Survey(("g", "r"), 0.396, (1.44, 1.32), 3.5, ph.sdss_noise(extended=False))
 PLAIN = {
@@ -78,3 +78,30 @@ def test_noise_is_that_of_sky_and_source():
     for b in range(2):
         assert float(noise[:20, b].std()) == pytest.approx(math.sqrt(sky[b]), rel=0.02)
         assert float(noise[20:, b].std()) == pytest.approx(math.sqrt(sky[b] + 1e5 * source[b]), rel=0.02)
+
+
+@pytest.mark.parametrize("stated", [0.0, 0.5, 1.0])
+def test_resampled_noise_has_the_scatter_that_was_stated(stated):
+    sigma, n = torch.tensor([0.0, 0.4, 0.65]), 512
+    like, generator = torch.zeros(3, 1, n, n), torch.Generator().manual_seed(2)
+    noise = resampled_noise(like, sigma, torch.full((3,), stated), generator)[:, 0]
+    block = noise.unfold(1, 16, 16).unfold(2, 16, 16).sum((-1, -2)) / 16  # one for white noise
+    pixel, wide = noise.std((1, 2)), block.std((1, 2))
+    assert pixel[0] == pytest.approx(1, abs=0.01) and wide[0] == pytest.approx(1, abs=0.05)
+    if stated == 0:
+        assert (pixel[1:] < 0.95).all() and wide[1:].tolist() == pytest.approx([1, 1], abs=0.12)
+    if stated == 1:
+        assert pixel.tolist() == pytest.approx([1, 1, 1], abs=0.01) and wide[2] > 1.6
+    # Neighbours of a kernel (a, 1, a): 2 a / (1 + 2 a^2) of the variance.
+    a = torch.exp(-0.5 / sigma[1:] ** 2)
+    shared = (noise[1:, 1:] * noise[1:, :-1]).mean((1, 2)) / pixel[1:] ** 2
+    torch.testing.assert_close(shared, 2 * a / (1 + 2 * a**2), atol=0.01, rtol=0)
+
+
+def test_noise_is_white_unless_it_is_asked_for():
+    painter = Painter(Survey(("r",), 0.2, (0.8,), 3.5, ph.NoiseModel({"r": 26.0})), 64)
+    image = torch.zeros(1, 1, 64, 64)
+    white = painter.observe(image, torch.Generator().manual_seed(0))
+    smooth = painter.observe(image, torch.Generator().manual_seed(0), (torch.tensor([0.6]), torch.ones(1)))
+    shared = [float((v[..., 1:] * v[..., :-1]).mean() / v.var()) for v in (white, smooth)]
+    assert abs(shared[0]) < 0.05 and shared[1] > 0.3

@@ -136,7 +136,7 @@ def draw(
         measured when they are painted, ``magnification`` (flux of all images over the source's) and ``source_snr``
         (of the images' light in the best band, against all noise as if it were white); and ``arcs`` (N, S/4, S/4),
         that ratio in cells of 4 pixels a side, 0 where there is no lens. Of all: ``x``, ``y`` (centre, arcsec from
-        the middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer of light
+        the middle), ``z_lens``, ``lens_mag_<band>`` (AB, of the galaxy in the middle). Of what a second layer
         paints (:mod:`deepfield.lensing.layers`): ``source_mag_<band>`` (AB, unlensed), ``source_x``, ``source_y``
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
