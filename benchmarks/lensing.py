@@ -320,7 +320,8 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
         blur=0.5, noise=0.1, validation=0.05, calibration=0.05,
     )  # fmt: skip
     few = replace(base, epochs=12, validation=0.15, calibration=0.0)
-    flags = Table({"is_lens": np.asarray(sets["sims"].table["is_lens"], dtype=float)})
+    truth = sets["sims"].table
+    flags = Table({"is_lens": np.asarray(truth["is_lens"], dtype=float), "arcs": np.asarray(truth["arcs"])})
     sims = sets["sims"][:]
     sims.table = flags
     unlabelled = together([train_real, train_none[: len(train_real)]])
