@@ -70,7 +70,8 @@ bench-morphology: $(VENV)/.installed-test
 
 bench-lensing: $(VENV)/.installed-test
 	$(PY) benchmarks/lensing_weights.py --work $(BENCH_WORK)/lensing
-	$(PY) benchmarks/lensing.py find measure prior real --work $(BENCH_WORK)/lensing
+	$(PY) benchmarks/lensing.py find measure prior --work $(BENCH_WORK)/lensing
+	$(PY) benchmarks/lensing_real.py
 	$(PY) benchmarks/lensing_simulate.py --write
 	$(PY) benchmarks/lensing_page.py
 

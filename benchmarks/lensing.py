@@ -1,14 +1,14 @@
 """How well lenses are found and measured: on held-out simulations, another code's, and real candidates.
 
-    DEEPFIELD_DATA=... python benchmarks/lensing.py find measure prior real --work WORK
+    DEEPFIELD_DATA=... python benchmarks/lensing.py find measure prior --work WORK
 
 find     finders that ship with the package on simulated images with what fools finders (10^4 of them),
          beside the arc filter; on sets of lenstronomy (--other, see lensing_lenstronomy_sets.py); on the
          challenge's own space samples, scaled to the noise of the training
 measure  measurers on held-out lenses: bias, scatter, coverage; beside the likeliest fit and its time
 prior    calibration at the training's share of lenses, and at a rarer one by Bayes' correction
-real     Space Warps candidates against SDSS galaxies degraded to match: simulations alone, adapted, fine-tuned
 
+Real candidates are in lensing_real.py.
 Test sets are used here alone; settings were chosen on other images (lensing_weights.py).
 Writes benchmarks/results/lensing_<part>.json.
 """
@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,10 @@ from deepfield.core.store import shipped
 from deepfield.core.table import Table
 from deepfield.core.vision import parts
 from deepfield.data.images.collection import Images
-from deepfield.data.images.together import together
-from deepfield.lensing import LensingConfig, LensingModel
+from deepfield.lensing import LensingModel
 from deepfield.lensing.classical import arc_score, fit_lens, sky_noise
 from deepfield.lensing.parameters import UNITS, encode
-from deepfield.lensing.score import agreement, auroc, recall_at, score, tpr_at
+from deepfield.lensing.score import auroc, score, tpr_at
 from deepfield.lensing.surveys import surveys
 
 RESULTS = Path(__file__).parent / "results"
@@ -266,102 +264,9 @@ def prior(options: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-# -- real candidates ------------------------------------------------------------------------------------------
-
-
-def as_picture(fluxes: torch.Tensor) -> np.ndarray:
-    """Fluxes (N, 3, S, S) in g, r, i as the pictures of Space Warps: i, r, g as red, green, blue, in bytes.
-
-    The sky's noise and level are matched to the candidates' (9 and 7 of 255); light is compressed by an arcsinh.
-    """
-    x = fluxes[:, [2, 1, 0]] / sky_noise(fluxes)[:, [2, 1, 0], None, None]
-    middle = x.mean(1, keepdim=True) / 6.0
-    gain = torch.where(middle.abs() < 1e-2, torch.ones_like(middle), torch.asinh(middle) / middle)
-    return (7 + 9 * x * gain).clamp(0, 255).round().byte().numpy()
-
-
-def pictures(options: argparse.Namespace) -> dict[str, Images]:
-    """Simulated CFHTLS as pictures; the real candidates; SDSS galaxies blurred and scaled to match."""
-    crop = 64  # 12 arcsec of CFHTLS
-    drawn = lensing.simulate(options.pictures, survey="cfhtls", seed=5)
-    sims = lensing.read(as_picture(drawn.images), catalog=drawn.table, crop=crop)
-    real = lensing.read("spacewarps_cfhtls", crop=crop)
-    sdss = lensing.read("galaxy_zoo1_sdss", crop=96, size=crop)
-    sdss = sdss[np.random.default_rng(0).permutation(len(sdss))[: options.galaxies]]
-    x = sdss.load()[0].float()
-    sky = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)) * 6  # their sky is smoother
-    none = (x + sky).clamp(0, 255).byte().numpy()
-    flags = Table({"is_lens": np.zeros(len(none)), "zooid": np.array([f"sdss{k}" for k in range(len(none))])})
-    return {"sims": sims, "real": real, "none": lensing.read(none, catalog=flags)}
-
-
-def labelled(stamps: Images) -> Images:
-    """Candidates with a probability for a label: what the grade says, 3 for certain."""
-    out = stamps[:]
-    out.table = Table(
-        {
-            "is_lens": np.clip(stamps.table.column("grade") / 3, 0.02, 0.98),
-            "zooid": np.asarray(stamps.table["zooid"]),
-        }
-    )
-    return out
-
-
-def real(options: argparse.Namespace) -> dict[str, Any]:
-    sets = pictures(options)
-    ids = np.asarray(sets["real"].table["zooid"]).astype(str)
-    unique = np.random.default_rng(1).permutation(np.unique(ids))
-    known = np.isin(ids, unique[: len(unique) // 2])  # a subject is in one half alone
-    half = len(sets["none"]) // 2
-    train_real, test_real = sets["real"][known], sets["real"][~known]
-    train_none, test_none = sets["none"][:half], sets["none"][half:]
-    base = LensingConfig(
-        task="find", group="none", pixels=48, parameters=25_000, learning_rate=5e-3, epochs=options.epochs,
-        blur=0.5, noise=0.1, validation=0.05, calibration=0.05,
-    )  # fmt: skip
-    few = replace(base, epochs=12, validation=0.15, calibration=0.0)
-    truth = sets["sims"].table
-    flags = Table({"is_lens": np.asarray(truth["is_lens"], dtype=float), "arcs": np.asarray(truth["arcs"])})
-    sims = sets["sims"][:]
-    sims.table = flags
-    unlabelled = together([train_real, train_none[: len(train_real)]])
-    models = {"simulations alone": lensing.train(sims, base, progress=False)}
-    models["adapted"] = lensing.train(sims, base, unlabelled=unlabelled, progress=False)
-    tuning = together([labelled(train_real), train_none[: 2 * len(train_real)]])
-    for name in ("simulations alone", "adapted"):
-        models[f"{name}, fine-tuned"] = lensing.train(tuning, few, init=models[name], progress=False)
-    grade = test_real.table.column("grade")
-    results: dict[str, Any] = {
-        "what": "candidates of the half of the subjects not trained on, against SDSS galaxies with noise added: a "
-        "finder may tell the cameras apart, so that recall after fine-tuning is no "
-        "measure of lenses alone; the rank correlation with the grade is within one camera.",
-        "candidates": len(grade), "of grade 2 and above": np.count_nonzero(grade >= 2), "galaxies": len(test_none),
-    }  # fmt: skip
-    for name, model in models.items():
-        results[name] = compared(lensing.find(model, test_real).joint, lensing.find(model, test_none).joint, grade)
-    arcs = [arc_score(s.load()[0].float()[:, [2, 1, 0]]) for s in (test_real, test_none)]
-    results["arc filter"] = compared(arcs[0], arcs[1], grade)
-    own = lensing.find(models["simulations alone"], sims).probability
-    results["simulations alone"]["recall at 1 % on simulations (seen)"] = recall_at(own, flags["is_lens"], 0.01)
-    return results
-
-
-def compared(theirs: np.ndarray, none: np.ndarray, grade: np.ndarray) -> dict[str, Any]:
-    sure = grade >= 2
-    label = np.concatenate([np.ones(sure.sum()), np.zeros(len(none))])
-    both = np.concatenate([theirs[sure], none])
-    within = (grade >= 2) | (grade < 1)
-    found = agreement(theirs, grade)
-    return {
-        "recall at 1 % of SDSS": recall_at(both, label, 0.01), "auroc against SDSS": auroc(both, label),
-        "auroc of grade 2 and above against below 1": auroc(theirs[within], sure[within].astype(int)),
-        **{k: {"value": v.value, "error": v.error} for k, v in found.items()},
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = {"find": find, "measure": measure, "prior": prior, "real": real}
+    known = {"find": find, "measure": measure, "prior": prior}
     parser.add_argument("parts", nargs="*", default=list(known), choices=list(known))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/lensing"))
     parser.add_argument("--negatives", type=int, default=10_000)
@@ -370,9 +275,6 @@ def main() -> None:
     parser.add_argument(
         "--other", nargs="*", default=[], help="sets of lenstronomy, with the survey in their names"
     )
-    parser.add_argument("--pictures", type=int, default=16_000)
-    parser.add_argument("--galaxies", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=12, help="of the nets of pictures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for part in options.parts:
