@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from deepfield import lensing
+from deepfield.core.errors import DeepfieldError
 from deepfield.core.files import atomic
 from deepfield.core.report import machine
 from deepfield.core.table import Table
@@ -40,7 +41,7 @@ from deepfield.lensing.simulate import draw, paint
 from deepfield.lensing.surveys import surveys
 
 RESULT = Path(__file__).parent / "results" / "lensing_real.json"
-LEVEL, SCATTER, SOFT = 7.0, 9.0, 6.0
+LEVEL, SCATTER, SOFT = 7.0, 9.0, 9.0
 """Of the candidates' pictures: level and noise of the sky (of 255), and the brightness in noise where it bends."""
 
 
@@ -70,7 +71,7 @@ def light_of(picture: torch.Tensor) -> torch.Tensor:
 def painted(galaxies: Images, n: int, seed: int) -> Images:
     """Pictures of real galaxies with what simulations have beside their galaxy: arcs, what fools, or nothing."""
     survey, rng = surveys()["cfhtls"], np.random.default_rng(seed)
-    table = draw(n, survey=survey, seed=seed)
+    table = bright(n, seed)
     for band in survey.bands:
         table[f"lens_mag_{band}"] = 60.0
     table["neighbours"] = 0 * np.asarray(table["neighbours"])
@@ -87,11 +88,24 @@ def painted(galaxies: Images, n: int, seed: int) -> Images:
     return lensing.read(images, catalog=Table(whole))
 
 
+def bright(n: int, seed: int) -> Table:
+    """Rows of a simulation whose galaxies are as bright as those that people took for lenses.
+
+    Both cuts and ``SOFT`` were found by the brightness of the pictures of all candidates, without their grades.
+    """
+    table = draw(6 * n, survey="cfhtls", seed=seed, snr=60.0)
+    rows = np.flatnonzero(np.asarray(table["lens_mag_i"]) < 18.7)[:n]
+    if len(rows) < n:
+        raise DeepfieldError(f"{len(rows)} of {n} galaxies are bright enough: draw more")
+    return table[rows]
+
+
 def pictures(options: argparse.Namespace) -> dict[str, Images]:
     """Simulated CFHTLS as pictures; the real candidates; SDSS galaxies blurred and scaled to match."""
     crop = 64  # 12 arcsec of CFHTLS
-    drawn = lensing.simulate(options.pictures, survey="cfhtls", seed=5)
-    sims = lensing.read(as_picture(drawn.images), catalog=drawn.table, crop=crop)
+    table = bright(options.pictures, 5)
+    images = np.concatenate([as_picture(part) for part in paint(table, "cfhtls", seed=5)])
+    sims = lensing.read(images, catalog=table, crop=crop)
     real = lensing.read("spacewarps_cfhtls", crop=crop)
     sdss = lensing.read("galaxy_zoo1_sdss", crop=96, size=crop)
     sdss = sdss[np.random.default_rng(0).permutation(len(sdss))[: options.galaxies]]
@@ -169,7 +183,7 @@ def compared(theirs: np.ndarray, none: np.ndarray, grade: np.ndarray) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=16_000)
+    parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--galaxies", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=12)
     torch.set_num_threads(1)
