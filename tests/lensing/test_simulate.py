@@ -130,3 +130,10 @@ def test_sets_in_files_are_read_with_their_truth(tmp_path, simulated):
 def test_settings_that_make_no_sense(options, said):
     with pytest.raises(DeepfieldError, match=said):
         simulate(**options)
+
+
+def test_tables_without_the_grain_of_their_noise_are_painted_with_white_noise():
+    table = draw(4, survey="lsst", seed=1)
+    table.remove_columns(["resampled", "stated"])
+    image = torch.cat(list(paint(table, "lsst", seed=1))) - torch.cat(list(paint(table, "lsst", noise=False)))
+    assert abs(float((image[..., 1:] * image[..., :-1]).mean() / image.var())) < 0.05

@@ -1,4 +1,4 @@
-"""Drawing from masked autoregressive flows (zuko's) in the time of about one pass of their nets.
+"""Drawing from autoregressive spline flows (zuko's) without working anything out twice.
 
 Dimension k of what is drawn needs those before it. To ask the whole net once for each dimension, as the textbook
 has it, works out each hidden unit and each spline ``dim`` times; here each is worked out once, as soon as what it
@@ -20,8 +20,8 @@ def drawn(flow: Any, context: Tensor, noise: Tensor) -> Tensor:
 
     Parameters
     ----------
-    flow : zuko.flows.NSF, MAF
-        Of two dimensions or more.
+    flow : zuko.flows.NSF
+        Of two dimensions or more, its nets without residual blocks.
     context : Tensor (..., C)
     noise : Tensor (S, ..., dim)
 

@@ -218,6 +218,7 @@ def learn(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
     loss: Callable[..., Tensor] | None = None,
+    keep_worse: bool = False,
 ) -> dict[str, Any]:
     """Fit in place; the history of each stage.
 
@@ -232,6 +233,9 @@ def learn(
         Folder for checkpoints.
     loss : callable, optional
         For the fit of all layers.
+    keep_worse : bool
+        Whether all layers are kept as fitted though the held-out loss has become worse: where they are drawn
+        towards something else.
     """
 
     def watch(stage: str) -> dict[str, Any]:
@@ -247,7 +251,7 @@ def learn(
     before = {name: value.clone() for name, value in core.state_dict().items()}
     history["members"] = asdict(fit(core, batches, held_out, config=settings, loss=loss, **watch("members")))
     kept = {stage: told["validation"][told["best_epoch"]] for stage, told in history.items()}
-    if tuning and loss is None and kept["members"] > kept["head"]:
+    if tuning and not keep_worse and kept["members"] > kept["head"]:
         core.load_state_dict(before)
         history["members"]["best_epoch"] = -1
     return history

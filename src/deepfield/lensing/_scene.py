@@ -45,7 +45,9 @@ class Scene:
         beside[:, rows] += arcs
         beside[self.best, rows[bent]] -= arcs[self.best, bent]
         magnification, snr = (torch.full_like(t["x"], torch.nan) for _ in range(2))
-        cells = torch.zeros(len(snr), *2 * (self.painter.size // CELL,))
+        cells = snr.new_zeros(len(snr), *2 * (self.painter.size // CELL,))
+        odd = self.painter.size % CELL // 2  # of sizes that are no whole number of cells the rim is left out
+        inside = slice(odd, self.painter.size - odd)
         magnification[rows[bent]] = share[bent]
         images = []
         for b, light in enumerate(painter.bands(galaxy)):
@@ -56,8 +58,8 @@ class Scene:
                 image[rows[bent]] += seen
                 variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
                 snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
-                light, noise = (F.avg_pool2d(v, CELL) for v in (seen, variance))
-                cells[rows[bent]] = (CELL * light / noise.sqrt()).to(cells)
+                light, noise = (F.avg_pool2d(v[:, inside, inside], CELL) for v in (seen, variance))
+                cells[rows[bent]] = CELL * light / noise.sqrt()
             images.append(image)
         return torch.stack(images, 1), {"magnification": magnification, "source_snr": snr, "arcs": cells}
 

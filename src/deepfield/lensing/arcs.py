@@ -57,32 +57,43 @@ def share(snr: Tensor) -> Tensor:
     return torch.sigmoid(2 * (snr - CLEAR)) * (snr > 0)
 
 
-def middle(snr: Tensor, part: float) -> Tensor:
-    """The middle of maps (N, C, C): of a crop that has this part of the side, to whole cells on both sides."""
-    cells = snr.shape[-1]
-    cut = round((1 - part) * cells / 2)
-    return snr[:, cut : cells - cut, cut : cells - cut]
+def middle(maps: Tensor, part: float, size: int) -> Tensor:
+    """The middle of maps (N, C, C), with this part of the side, on a grid of ``size`` cells: (N, size, size).
+
+    Examples
+    --------
+    >>> maps = torch.arange(36.0).view(1, 6, 6)
+    >>> bool(torch.allclose(middle(maps, 4 / 6, 4), maps[:, 1:5, 1:5]))
+    True
+    """
+    where = torch.eye(2, 3).mul(part).to(maps).expand(len(maps), 2, 3)
+    grid = F.affine_grid(where, [len(maps), 1, size, size], align_corners=False)
+    return F.grid_sample(maps[:, None], grid, align_corners=False)[:, 0]
 
 
 def supervised(weight: float) -> Callable[..., Tensor]:
     """A loss for :func:`deepfield.core.fit.fit` of (x, y, arcs): the model's own, and ``weight`` times the map's.
 
-    The model has ``arcs``, an :class:`ArcMap` for each member. Without arcs, as in validation, it is its own loss.
+    The model has ``arcs``, an :class:`ArcMap` for each member. Cells that are NaN are left out; without arcs, as
+    in validation, it is the model's own loss.
     """
 
     def loss(model: Any, x: Tensor, y: Tensor, snr: Tensor | None = None) -> Tensor:
         if snr is None:
             own: Tensor = model.loss(x, y)
             return own
-        parts, wanted = [], share(snr)
+        parts, known = [], torch.isfinite(snr)
+        wanted = share(snr.nan_to_num(0.0))
         for member, arcs in zip(members(model), model.arcs):
             net: Any = member.net
             maps = net.maps(x)
             answer = member.head.loss(net.project(net.dropout(net.pooled(maps[-1]))), y)
             found = arcs(maps)
-            found = middle(found, x.shape[-1] / (4 * found.shape[-1]))  # less what the net has padded
-            found = F.interpolate(found[:, None], size=wanted.shape[-2:], mode="bilinear")[:, 0]
-            parts.append(answer + weight * F.binary_cross_entropy_with_logits(found, wanted))
+            found = middle(
+                found, x.shape[-1] / (4 * found.shape[-1]), snr.shape[-1]
+            )  # less what the net has padded
+            off = F.binary_cross_entropy_with_logits(found, wanted, reduction="none") * known
+            parts.append(answer + weight * off.sum() / known.sum().clamp_min(1))
         return torch.stack(parts).mean()
 
     return loss

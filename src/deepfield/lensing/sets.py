@@ -208,12 +208,17 @@ class Fresh:
 
 
 def maps_of(images: Images) -> tuple[Tensor, ...]:
-    """The map (N, C, C) of the arcs of each image, within what is kept of it; none if they come without."""
-    if "arcs" not in images.table.colnames:
-        return ()
-    snr = torch.from_numpy(np.asarray(images.table["arcs"], dtype=np.float32))
-    crop = images.meta["crop"]
-    return (middle(snr, crop / (CELL * snr.shape[-1])) if crop else snr,)
+    """The map (N, C, C) of the arcs of each image, within what is kept of it; none if they come without.
+
+    The middle of map and image are the same; NaN where a map is masked.
+    """
+    column: Any = images.table["arcs"] if "arcs" in images.table.colnames else np.empty(0)
+    if column.ndim != 3 or column.shape[1] != column.shape[2] or column.dtype.kind != "f":
+        return ()  # what somebody else calls so
+    masked: Any = np.ma.asarray(column)
+    snr = torch.from_numpy(masked.astype(np.float32).filled(np.nan))
+    part = images.meta["native"] / (CELL * snr.shape[-1])
+    return (middle(snr, part, max(1, round(part * snr.shape[-1]))),)
 
 
 def paired(batches: Any, other: Images, augment: Augmentation, *, size: int, seed: int) -> Any:

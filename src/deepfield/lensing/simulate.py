@@ -241,6 +241,7 @@ def paint(
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
+    columns = {name: torch.zeros(len(table)) for name in ("resampled", "stated")} | columns  # white if not told
     table["arcs"] = np.zeros((len(table), *2 * (painter.painter.size // CELL,)), np.float32)
     for start in range(0, len(table), _CHUNK):
         rows = slice(start, start + _CHUNK)

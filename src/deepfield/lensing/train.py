@@ -217,7 +217,7 @@ def _learn(
     return learn(
         core, lambda part: sets.in_order(part, seen), batches, sets.in_order("validation", seen), config,
         recipe(config, sets.rows, len(sets.parts["validation"][1])), tuning=tuning, checkpoint=checkpoint,
-        progress=progress, loss=loss,
+        progress=progress, loss=loss, keep_worse=unlabelled is not None,
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_a_folder_of_parquet_files_is_one_set(tmp_path):
     assert images.table["label"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_hdf5_with_what_its_attributes_say(tmp_path):
+def test_hdf5_with_what_its_attributes_say(tmp_path, caplog):
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
         file["images"] = np.ones((3, 2, 16, 16), np.float32)
@@ -81,9 +81,18 @@ def test_hdf5_with_what_its_attributes_say(tmp_path):
     assert (other.bands, other.meta["pixel_scale"], other.meta["psf_fwhm"]) == (("r", "z"), 0.3, (1.0, 1.0))
     with h5py.File(tmp_path / "b.hdf5", "w") as file:
         file["images"] = np.ones((3, 2, 16, 16), np.float32)
-        file.attrs["pixel_scale"] = "wide"
-    with pytest.raises(TableError, match="attributes"):
-        read(tmp_path / "b.hdf5")
+        file["mask"] = np.ones((3, 16, 16), np.float32)
+        file["coarse"] = np.ones((3, 4, 4), np.float32)
+        file.attrs.update(pixel_scale="wide", bands="gr", psf_fwhm=[])
+    plain = read(tmp_path / "b.hdf5")  # what others mean by these names
+    assert (plain.bands, plain.meta["pixel_scale"], plain.meta["psf_fwhm"]) == (("band1", "band2"), 0.0, ())
+    assert plain.table.colnames == ["coarse"]
+    with h5py.File(tmp_path / "c.hdf5", "w") as file:
+        file["images"] = np.ones((3, 2, 16, 16), np.float32)
+        file.attrs["bands"] = np.array([b"i", b"g"])
+    assert read(tmp_path / "c.hdf5").bands == ("i", "g")
+    read(tmp_path / "c.hdf5", bands=("g", "i"))
+    assert "says that its bands are" in caplog.text
 
 
 def test_hdf5_with_its_catalogue(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".t
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
 ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
-_WIDE = 1024  # numbers in a row of a column; what has more are images
+log = logging.getLogger("deepfield")
 _COLOURS = ("r", "g", "b")
 
 
@@ -88,6 +88,10 @@ def read(
     """
     source, table = _open(images, catalog, column, shape)
     own = _own(images)
+    if bands and own["bands"] and tuple(bands) != own["bands"]:
+        log.warning(
+            "%s says that its bands are %s; they are taken to be %s", _name(images), own["bands"], tuple(bands)
+        )
     bands, psf_fwhm = tuple(bands) or own["bands"], tuple(psf_fwhm) or own["psf_fwhm"]
     pixel_scale = pixel_scale or own["pixel_scale"]
     if len(source) == 0:
@@ -162,19 +166,19 @@ def cutouts(
 
 def _own(images: Any) -> dict[str, Any]:
     """What the attributes of an HDF5 file say of its images, such as one that a simulator wrote."""
-    told: dict[str, Any] = {"bands": (), "pixel_scale": 0.0, "psf_fwhm": ()}
+    told: dict[str, Any] = {"bands": (), "psf_fwhm": (), "pixel_scale": 0.0}
     if not isinstance(images, str | os.PathLike) or Path(images).suffix.lower() not in (".hdf5", ".h5"):
         return told
     import h5py
 
     with h5py.File(images, "r") as file:
         found = {name: np.atleast_1d(file.attrs[name]).tolist() for name in told if name in file.attrs}
-    try:
-        told["bands"] = tuple(map(str, found.get("bands", ())))
-        told["psf_fwhm"] = tuple(map(float, found.get("psf_fwhm", ())))
-        told["pixel_scale"] = float(found.get("pixel_scale", [0.0])[0])
-    except ValueError as error:
-        raise TableError(f"the attributes of '{images}' are no bands and numbers: {error}") from None
+    names = [b.decode() if isinstance(b, bytes) else b for b in found.get("bands", ())]
+    # Others may have attributes of these names that say something else.
+    told["bands"] = tuple(names) if len(names) > 1 and all(isinstance(b, str) for b in names) else ()
+    numbers = {n: v for n, v in found.items() if n != "bands" and all(isinstance(x, float | int) for x in v)}
+    told["psf_fwhm"] = tuple(map(float, numbers.get("psf_fwhm", ())))
+    told["pixel_scale"] = float((numbers.get("pixel_scale") or [0.0])[0])
     return told
 
 
@@ -319,13 +323,19 @@ def _hdf5(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:
             others = {
                 n.rsplit("/", 1)[-1]: file[n].asstr()[()] if file[n].dtype.kind == "O" else file[n][()]
                 for n, form in found.items()
-                if n != name and form[:1] == found[name][:1] and math.prod(form[1:]) <= _WIDE
+                if n != name and _column(form, found[name])
             }
     except TableError:
         raise
     except Exception as error:
         raise TableError(f"cannot read '{place}': {error}") from error
     return Arrays(path=str(place), name=name), _fitting(catalog, found[name][0], Table(others))
+
+
+def _column(form: tuple[int, ...], images: tuple[int, ...]) -> bool:
+    """Whether an array belongs into the catalogue: a number a row, or a map of a quarter of the image's sides."""
+    small = len(form) == 3 and max(form[1:]) <= max(images[1:]) / 4
+    return form[:1] == images[:1] and (len(form) == 1 or small)
 
 
 def _folder(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:

@@ -31,7 +31,7 @@ class _Chain(Source):
 
 
 def together(sets: Sequence[Images], *, cache: int = 2**31) -> Images:
-    """One set of several, in their order, with the columns that all their catalogues have.
+    """One set of several, in their order, with the columns that all their catalogues have, in one shape.
 
     Raises
     ------
@@ -57,6 +57,7 @@ def together(sets: Sequence[Images], *, cache: int = 2**31) -> Images:
                 "same bands and size"
             )
     names = [n for n in first.table.colnames if all(n in s.table.colnames for s in sets)]
+    names = [n for n in names if len({s.table[n].shape[1:] for s in sets}) == 1]
     columns = {n: np.ma.concatenate([np.ma.asarray(s.table[n]) for s in sets]) for n in names}
     table = Table({n: c if np.ma.is_masked(c) else np.asarray(c) for n, c in columns.items()})
     if not names:
