@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.store import Saved, load, save
+from deepfield.emulators.direct import Direct
 from deepfield.emulators.grid import Grid
 from deepfield.emulators.linear import Transfer
 from deepfield.emulators.parameters import read_cosmology
@@ -22,6 +23,8 @@ K_RANGE, Z_RANGE = (1e-4, 50.0), (0.0, 3.0)
 """In h/Mpc, and redshift."""
 
 SHIPPED = "matter-power-linear"
+
+_MANY = 5000  # cosmologies for which laying out a grid pays
 
 
 class MatterPower:
@@ -59,10 +62,13 @@ class MatterPower:
         self.late, self._errors = tensors["late"], tensors["error"]
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
-        self._grid = lru_cache(maxsize=8)(self._build)
+        self._direct = Direct(self.transfer, self.late)
+        self._grid = lru_cache(maxsize=4)(self._build)
 
     def on(self, k: ArrayLike, z: ArrayLike = 0.0) -> Grid:
-        """The spectrum laid out on wavenumbers k (K,) and redshifts z: fast for many cosmologies.
+        """The spectrum laid out on wavenumbers k (K,) and redshifts z: a microsecond for each of many cosmologies.
+
+        Laying out takes about a second, and is kept for the next call with the same k and z.
 
         Raises
         ------
@@ -73,7 +79,7 @@ class MatterPower:
         return self._grid(wave.tobytes(), redshift.tobytes())
 
     def _build(self, k: bytes, z: bytes) -> Grid:
-        return Grid(self.transfer, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self.late, self._dtype)
+        return Grid(self._direct, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self._dtype)
 
     def __call__(self, cosmology: Any, k: ArrayLike, z: ArrayLike = 0.0) -> Any:
         """P in (Mpc/h)^3.
@@ -99,7 +105,11 @@ class MatterPower:
             If a parameter is outside the box, or k or z beyond their ranges: nothing is clipped.
         """
         theta, one, xp = read_cosmology(cosmology)
-        found = self.on(k, z)(theta, xp)
+        wave, redshift = check_k(k), check_z(z)
+        if xp is np and len(theta) > _MANY:
+            found = self.on(wave, redshift)(theta)
+        else:
+            found = self._direct(theta, wave, redshift, xp)
         if np.ndim(z) == 0:
             found = found[:, 0]
         return found[0] if one else found
