@@ -2,7 +2,7 @@
 
     python benchmarks/emulators_design.py --work benchmarks/work/emulators [--seconds 600]
 
-Needs CAMB (extra emulators), and some ten seconds of processor time for each of the 128 cosmologies; a second call
+Needs CAMB (extra emulators), and some ten seconds of processor time for each of the 104 cosmologies; a second call
 goes on where the first was stopped.
 Design points d000.npz and on hold transfer functions; held-out cosmologies t000.npz and on, drawn uniformly in
 the box, hold also the spectra of HMcode2020.
@@ -35,7 +35,7 @@ def allowed(share: np.ndarray, baryons: np.ndarray, room: float = 0.0) -> tuple[
     return np.maximum(smallest, BOX["h"][0]), np.minimum(largest, BOX["h"][1])
 
 
-def design(n: int = 96, degree: tuple[int, int] = (16, 14)) -> list[tuple[float, float, float]]:
+def design(n: int = 80, degree: tuple[int, int] = (16, 14)) -> list[tuple[float, float, float]]:
     """Omega_m h^2, Omega_b h^2 and h where runs say most about the part of the plane that the box reaches.
 
     Each point is where a series whose coefficients fall geometrically is least known from those before it
@@ -60,7 +60,7 @@ def design(n: int = 96, degree: tuple[int, int] = (16, 14)) -> list[tuple[float,
     return [(b / s, b, h) for s, b, h in points]
 
 
-def held_out(n: int = 32) -> np.ndarray:
+def held_out(n: int = 24) -> np.ndarray:
     """Cosmologies (N, 5) drawn uniformly in the box."""
     low, high = np.array(list(BOX.values())).T
     return np.random.default_rng(20261129).uniform(low, high, (n, len(low)))

@@ -135,7 +135,7 @@ class Transfer:
         m, b = np.array([r.omega_m_h2 for r in runs]), np.array([r.omega_b_h2 for r in runs])
         dense_m, dense_b = _plane(32, 26)
         dense = chebyshev(*unit(dense_m, dense_b), degree)
-        at = unit(m, b)
+        at = np.clip(unit(m, b), -1, 1)  # a design may lie on the edge
         ratio_r = np.log([r.horizon for r in runs]) - np.log(sound_horizon(m, b))
         horizon = _solve(dense, np.log(sound_horizon(dense_m, dense_b))[:, None])
         horizon = horizon + _learn(at, ratio_r[:, None], degree)[0]
@@ -221,7 +221,7 @@ def _solve(features: Array, target: Array) -> Array:
     return np.asarray(found, dtype=np.float64)
 
 
-def _learn(at: tuple[Array, Array], target: Array, degree: tuple[int, int]) -> tuple[Array, float]:
+def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, float]:
     """A series (F, Q) under the prior of falling coefficients, and its error on runs left out.
 
     The error (root of the sum over Q, mean over runs) is that of Rasmussen & Williams (2006), equation 5.12: each

@@ -16,6 +16,7 @@ from deepfield.emulators.direct import Direct
 from deepfield.emulators.grid import Grid
 from deepfield.emulators.linear import Transfer
 from deepfield.emulators.parameters import read_cosmology
+from deepfield.physics.hmcode import hmcode
 
 Array = NDArray[np.float64]
 
@@ -24,11 +25,12 @@ K_RANGE, Z_RANGE = (1e-4, 50.0), (0.0, 3.0)
 
 SHIPPED = "matter-power-linear"
 
+_NONLINEAR = (1e-4, 10.0)
 _MANY = 5000  # cosmologies for which laying out a grid pays
 
 
 class MatterPower:
-    """P(k, z) of flat LCDM with massless neutrinos, linear theory, as CAMB would give it.
+    """P(k, z) of flat LCDM with massless neutrinos, as CAMB would give it: linear, or by HMcode2020.
 
     N_eff = 3.046 and T_CMB = 2.7255 K. Wavenumbers are in h/Mpc and spectra in (Mpc/h)^3.
 
@@ -36,8 +38,11 @@ class MatterPower:
     ----------
     model : path or str
         A folder, or a model that comes with the package.
+    nonlinear : bool
+        Apply HMcode2020 (:mod:`deepfield.physics.hmcode`), which takes some milliseconds for each spectrum; k is at
+        most 10 h/Mpc then.
     precision : str
-        "double" or "single"; single is some 1e-5 off and faster.
+        "double" or "single", of :meth:`on`; single is some 1e-6 off and faster.
 
     Examples
     --------
@@ -50,7 +55,9 @@ class MatterPower:
     (2, 3, 2)
     """
 
-    def __init__(self, model: str | os.PathLike[str] = SHIPPED, *, precision: str = "double") -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] = SHIPPED, *, nonlinear: bool = False, precision: str = "double"
+    ) -> None:
         if precision not in ("double", "single"):
             raise DeepfieldError(f"precision is 'double' or 'single', not '{precision}'")
         saved = load(model, domain="emulators")
@@ -59,7 +66,8 @@ class MatterPower:
         tensors = {name: t.double().numpy() for name, t in saved.weights.items()}
         degree = tuple(int(d) for d in saved.config["degree"])
         self.transfer = Transfer((degree[0], degree[1]), tensors["weights"], tensors["form"], tensors["ratio"])
-        self.late, self._errors = tensors["late"], tensors["error"]
+        self.late, self.nonlinear = tensors["late"], nonlinear
+        self._errors = tensors["error_nonlinear" if nonlinear else "error"]
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
         self._direct = Direct(self.transfer, self.late)
@@ -73,8 +81,10 @@ class MatterPower:
         Raises
         ------
         DeepfieldError
-            If k does not increase, or k or z are beyond what the emulator knows.
+            If k does not increase, k or z are beyond what the emulator knows, or the spectrum is not linear.
         """
+        if self.nonlinear:
+            raise DeepfieldError("a grid is laid out for the linear spectrum alone: call the nonlinear one itself")
         wave, redshift = check_k(k), check_z(z)
         return self._grid(wave.tobytes(), redshift.tobytes())
 
@@ -105,8 +115,12 @@ class MatterPower:
             If a parameter is outside the box, or k or z beyond their ranges: nothing is clipped.
         """
         theta, one, xp = read_cosmology(cosmology)
-        wave, redshift = check_k(k), check_z(z)
-        if xp is np and len(theta) > _MANY:
+        wave, redshift = check_k(k, _NONLINEAR if self.nonlinear else K_RANGE), check_z(z)
+        if self.nonlinear:
+            if xp is not np:
+                raise DeepfieldError("the nonlinear spectrum takes numpy arrays: it has no gradients")
+            found = np.concatenate([self._halo_model(row[None], wave, redshift) for row in theta])
+        elif xp is np and len(theta) > _MANY:
             found = self.on(wave, redshift)(theta)
         else:
             found = self._direct(theta, wave, redshift, xp)
@@ -114,21 +128,33 @@ class MatterPower:
             found = found[:, 0]
         return found[0] if one else found
 
+    def _halo_model(self, theta: Array, k: Array, z: Array) -> Array:
+        """HMcode2020 on the linear spectrum (1, Z, K) of one cosmology (1, 5)."""
+        share, baryons, h, tilt, _ = theta[0]
+        found = hmcode(k, lambda q: self._direct(theta, q, z)[0], share, baryons, h, tilt, z)
+        return found[None]
+
     def error(self, k: ArrayLike) -> Array:
-        """Relative error (K,) expected at k: root of the mean square over held-out cosmologies of the box."""
-        return np.exp(np.interp(np.log(check_k(k)), self._errors[0], np.log(self._errors[1])))
+        """Relative error (K,) expected at k: 68 % of spectra of held-out cosmologies of the box are nearer."""
+        wave = check_k(k, _NONLINEAR if self.nonlinear else K_RANGE)
+        return np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
 
 
 def save_linear(
-    folder: str | os.PathLike[str], transfer: Transfer, late: Array, error: Array, card: dict[str, Any]
+    folder: str | os.PathLike[str],
+    transfer: Transfer,
+    late: Array,
+    error: Array,
+    error_nonlinear: Array,
+    card: dict[str, Any],
 ) -> None:
     """Write a model of the linear spectrum.
 
     Parameters
     ----------
-    late : Array (2,)
-        Of :func:`deepfield.emulators.grid.late_time`.
-    error : Array (2, E)
+    late : Array (12,)
+        Of :func:`deepfield.emulators.growth.late_time`.
+    error, error_nonlinear : Array (2, E)
         Nodes of ln k (k in h/Mpc) and relative errors there.
     """
     arrays = {"weights": transfer.weights, "form": transfer.form, "ratio": transfer.ratio}
@@ -136,18 +162,19 @@ def save_linear(
     weights = {
         name: torch.tensor(a, dtype=torch.float32 if name != "weights" else None) for name, a in arrays.items()
     }
-    weights |= {"late": torch.tensor(late), "error": torch.tensor(error)}
+    weights |= {name: torch.tensor(a) for name, a in (("late", late), ("error", error))}
+    weights["error_nonlinear"] = torch.tensor(error_nonlinear)
     save(folder, Saved("emulators", {"kind": "linear", "degree": list(transfer.degree)}, weights, card))
 
 
-def check_k(k: ArrayLike) -> Array:
-    """Wavenumbers as an increasing array within the range."""
+def check_k(k: ArrayLike, limits: tuple[float, float] = K_RANGE) -> Array:
+    """Wavenumbers as an increasing array within the limits."""
     wave = np.atleast_1d(np.asarray(k, dtype=float))
     if wave.ndim != 1 or not len(wave):
         raise DeepfieldError(f"k is one array of wavenumbers, not of shape {wave.shape}")
     if not np.isfinite(wave).all():
         raise DeepfieldError("k has NaN or infinite values")
-    low, high = K_RANGE
+    low, high = limits
     outside = (wave < low * (1 - 1e-9)) | (wave > high * (1 + 1e-9))
     if outside.any():
         raise DeepfieldError(f"k = {wave[outside][0]:g} h/Mpc is outside the range, {low:g} to {high:g}")

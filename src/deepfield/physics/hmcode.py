@@ -51,37 +51,45 @@ def hmcode(
     omega_m, omega_b, h, n_s, z : array (N,) or scalar
         Shares of matter and baryons today, Hubble rate, tilt, redshift.
 
+    Raises
+    ------
+    DeepfieldError
+        If k is not within its range.
+
     Examples
     --------
     >>> from deepfield.physics.power import transfer
+    >>> k = np.array([0.01, 1.0, 5.0])
     >>> linear = lambda k: 2.3e6 * k**0.965 * transfer(0.68 * k, 0.143, 0.0227)[None] ** 2
-    >>> boost = hmcode([0.01, 1.0, 5.0], linear, 0.31, 0.049, 0.68, 0.965, 0.0) / linear(np.array([0.01, 1.0, 5.0]))
-    >>> bool(abs(boost[0, 0] - 1) < 0.01), bool(3 < boost[0, 1] < 8), bool(boost[0, 2] > 10)
-    (True, True, True)
+    >>> boost = hmcode(k, linear, 0.31, 0.049, 0.68, 0.965, 0.0) / linear(k)
+    >>> bool(abs(boost[0, 0] - 1) < 0.01), bool(3 < boost[0, 1] < boost[0, 2])
+    (True, True)
     """
     wave = np.atleast_1d(np.asarray(k, float))
     if not (wave > 0).all() or wave.max() > 50:
         raise DeepfieldError("hmcode is known for k of 0 to 50 h/Mpc")
     given = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (omega_m, omega_b, h, n_s, z)))
     m, b, rate, tilt, redshift = given
-    linear = power(wave)
-    inside = _K <= 50
-    spectrum = np.empty((len(linear), len(_K)))
-    spectrum[:, inside] = power(_K[inside])
-    # Beyond, a power law.
-    last = np.log(spectrum[:, inside][:, -2:])
-    slope = (last[:, 1] - last[:, 0]) / _STEP
-    spectrum[:, ~inside] = np.exp(last[:, 1:] + slope[:, None] * np.log(_K[~inside] / _K[inside][-1]))
-    delta = spectrum * _K**3 / (2 * np.pi**2)
+    split = np.cumsum([len(wave), len(_WIGGLE)])
+    linear, rough, near = np.split(power(np.concatenate([wave, _WIGGLE, _K[_K <= 50]])), split, axis=1)
+    delta = _beyond(near) * _K**3 / (2 * np.pi**2)
     halos = _Halos(delta, m, tilt, redshift)
-    smooth = _smooth(power(_WIGGLE), m, b, rate, tilt)
-    wiggle = _at(np.log(wave), np.log(_WIGGLE), power(_WIGGLE) - smooth)
+    wiggle = _at(np.log(wave), np.log(_WIGGLE), rough - _smooth(rough, m, b, rate, tilt))
     wiggle[:, (wave < _WIGGLE[0]) | (wave > _WIGGLE[-1])] = 0
     unit = wave**3 / (2 * np.pi**2)
     two = halos.two(wave, linear + (np.exp(-((wave * halos.sigma_v[:, None]) ** 2)) - 1) * wiggle) * unit
-    one = halos.one(wave)
     a = halos.alpha[:, None]
-    return (np.maximum(two, 0) ** a + one**a) ** (1 / a) / unit
+    return (np.maximum(two, 0) ** a + halos.one(wave) ** a) ** (1 / a) / unit
+
+
+def _beyond(near: Array) -> Array:
+    """Spectra on the whole grid, by a power law beyond 50 h/Mpc."""
+    found = np.empty((len(near), len(_K)))
+    known = near.shape[1]
+    found[:, :known] = near
+    steepness = np.log(near[:, -1:] / near[:, -2:-1])
+    found[:, known:] = near[:, -1:] * np.exp(steepness * np.arange(1, len(_K) - known + 1))
+    return found
 
 
 class _Halos:
