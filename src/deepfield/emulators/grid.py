@@ -212,7 +212,7 @@ def _horizon(direct: Direct) -> Array:
 
 def _reached(series: Array) -> NDArray[np.bool_]:
     """Cells that cosmologies of the box fall in: those of a fine lattice, and their neighbours."""
-    lattice = [np.linspace(*BOX[name], 60) for name in ("omega_m", "omega_b", "h")]
+    lattice = [np.linspace(*BOX[name], 30) for name in ("omega_m", "omega_b", "h")]
     share, b, h = (x.ravel() for x in np.meshgrid(*lattice))
     u, v = unit(share * h**2, b * h**2)
     shift = (np.log(h) + chebyshev(u, v, _HORIZON) @ series - SHIFT[0]) / (SHIFT[1] - SHIFT[0])

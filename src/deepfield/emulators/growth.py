@@ -31,6 +31,11 @@ def growth(z: ArrayLike, omega_m: ArrayLike, h: ArrayLike) -> Array:
     [[1.0, 0.6119]]
     """
     m, rate = (np.ravel(v) for v in np.broadcast_arrays(np.asarray(omega_m, float), np.asarray(h, float)))
+    return np.asarray(np.exp(_history(m, rate)(-np.log1p(np.atleast_1d(np.asarray(z, float))))).T)
+
+
+def _history(m: Array, rate: Array) -> CubicSpline:
+    """ln D(a) / D(1) of ln a."""
     r = OMEGA_RADIATION / rate**2
     dark = 1 - m - r
 
@@ -44,8 +49,7 @@ def growth(z: ArrayLike, omega_m: ArrayLike, h: ArrayLike) -> Array:
     x = np.linspace(_START, 0.0, _STEPS + 1)
     y = np.exp(_START) * m / r
     path = runge_kutta(slope, x, np.stack([1 + 1.5 * y, 1.5 * y]))[:, 0]
-    ratio = path / path[-1]
-    return np.asarray(np.exp(CubicSpline(x, np.log(ratio))(-np.log1p(np.atleast_1d(np.asarray(z, float))))).T)
+    return CubicSpline(x, np.log(path / path[-1]))
 
 
 LATE = 12
@@ -101,21 +105,22 @@ def _features(share: Any, light: Any, xp: Any) -> Any:
     return xp.stack([p * q for p in rows_u for q in rows_v], 1)
 
 
-@functools.lru_cache(maxsize=256)
-def _series(z: float) -> Array:
-    """Chebyshev series (F,) of ln D(z) / D(0)."""
+@functools.cache
+def _nodes() -> tuple[Array, CubicSpline]:
+    """The inverse of the features of nodes, and the growth there."""
     nodes = np.cos(np.pi * (np.arange(12) + 0.5) / 12)
     low, high = np.log(_SHARES)
     shares = np.exp(0.5 * (low + high) + 0.5 * (high - low) * nodes)
     shares, light = (v.ravel() for v in np.meshgrid(shares, np.linspace(*_LIGHT, 4)))
-    exact = np.log(growth([z], shares, np.sqrt(OMEGA_RADIATION / (light * shares))))
-    return np.asarray(np.linalg.lstsq(_features(shares, light, np), exact[:, 0], rcond=None)[0])
+    history = _history(shares, np.sqrt(OMEGA_RADIATION / (light * shares)))
+    return np.linalg.pinv(_features(shares, light, np)), history
 
 
 def growth_series(z: float, share: Any, omega_m_h2: Any, xp: Any = np) -> Any:
     """D(z) / D(0) (N,) as :func:`growth` has it, in the box, at the cost of a polynomial; numpy or torch."""
     features = _features(share, OMEGA_RADIATION / omega_m_h2, xp)
-    series = _series(z)
+    inverse, history = _nodes()
+    series = inverse @ history(-np.log1p(z))  # Chebyshev series of ln D(z) / D(0)
     if xp is not np:
         series = xp.as_tensor(series, dtype=features.dtype, device=features.device)
     return xp.exp(features @ series)

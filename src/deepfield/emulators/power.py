@@ -67,6 +67,7 @@ class MatterPower:
         degree = tuple(int(d) for d in saved.config["degree"])
         self.transfer = Transfer((degree[0], degree[1]), tensors["weights"], tensors["form"], tensors["ratio"])
         self.late, self.nonlinear = tensors["late"], nonlinear
+        self.k_range = _NONLINEAR if nonlinear else K_RANGE
         self._errors = tensors["error_nonlinear" if nonlinear else "error"]
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
@@ -100,7 +101,7 @@ class MatterPower:
             As :func:`deepfield.emulators.parameters.read_cosmology` takes it. With torch tensors the answer is a
             tensor through which gradients flow to the parameters.
         k : array (K,)
-            Increasing, 1e-4 to 50 h/Mpc.
+            Increasing, 1e-4 to 50 h/Mpc, or to 10 where it is nonlinear.
         z : number or array (Z,)
             0 to 3.
 
@@ -115,7 +116,7 @@ class MatterPower:
             If a parameter is outside the box, or k or z beyond their ranges: nothing is clipped.
         """
         theta, one, xp = read_cosmology(cosmology)
-        wave, redshift = check_k(k, _NONLINEAR if self.nonlinear else K_RANGE), check_z(z)
+        wave, redshift = check_k(k, self.k_range), check_z(z)
         if self.nonlinear:
             if xp is not np:
                 raise DeepfieldError("the nonlinear spectrum takes numpy arrays: it has no gradients")
@@ -136,7 +137,7 @@ class MatterPower:
 
     def error(self, k: ArrayLike) -> Array:
         """Relative error (K,) expected at k: 68 % of spectra of held-out cosmologies of the box are nearer."""
-        wave = check_k(k, _NONLINEAR if self.nonlinear else K_RANGE)
+        wave = check_k(k, self.k_range)
         return np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
 
 
