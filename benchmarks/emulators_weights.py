@@ -28,7 +28,7 @@ from deepfield.physics.power import smooth_transfer, variance
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "src" / "deepfield" / "emulators" / "weights"
-VALIDATION = 8  # held-out cosmologies of the stated errors; the numbers that are printed come from the others
+VALIDATION = 4  # held-out cosmologies of the stated errors; the numbers that are printed come from the others
 K = np.geomspace(1e-4, 50, 300)
 
 Item = dict[str, np.ndarray]
@@ -199,7 +199,7 @@ def describe(error: np.ndarray, k: np.ndarray, stated: np.ndarray) -> dict:
 def miratitan(folds: int) -> None:
     from deepfield.data import registry
     from deepfield.emulators.model import EmulatorConfig
-    from deepfield.emulators.nbody import INPUTS, SimulatedPower, ratios
+    from deepfield.emulators.nbody import FEATURES, SimulatedPower, ratios
     from deepfield.emulators.score import leave_out, score
 
     table = registry.load("miratitan4")
@@ -209,7 +209,7 @@ def miratitan(folds: int) -> None:
     emulator.save(WEIGHTS / "matter-power-miratitan")
     numbers = {}
     if folds:
-        found, truth = leave_out(ratios(table), config, inputs=list(INPUTS), outputs=["ratio"], folds=folds)
+        found, truth = leave_out(ratios(table), config, inputs=list(FEATURES), outputs=["ratio"], folds=folds)
         numbers = score(found, truth).to_dict()
         size = np.abs(found.mean / truth - 1).reshape(len(table), len(emulator.z), -1)
         numbers |= {"k": emulator.k.tolist(), "p50_of_k": np.quantile(size, 0.5, axis=(0, 1)).tolist()}

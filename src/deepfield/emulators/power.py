@@ -71,7 +71,7 @@ class MatterPower:
         self._errors = tensors["error_nonlinear" if nonlinear else "error"]
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
-        self._direct = Direct(self.transfer, self.late)
+        self.direct = Direct(self.transfer, self.late)
         self._grid = lru_cache(maxsize=4)(self._build)
 
     def on(self, k: ArrayLike, z: ArrayLike = 0.0) -> Grid:
@@ -90,7 +90,7 @@ class MatterPower:
         return self._grid(wave.tobytes(), redshift.tobytes())
 
     def _build(self, k: bytes, z: bytes) -> Grid:
-        return Grid(self._direct, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self._dtype)
+        return Grid(self.direct, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self._dtype)
 
     def __call__(self, cosmology: Any, k: ArrayLike, z: ArrayLike = 0.0) -> Any:
         """P in (Mpc/h)^3.
@@ -124,7 +124,7 @@ class MatterPower:
         elif xp is np and len(theta) > _MANY:
             found = self.on(wave, redshift)(theta)
         else:
-            found = self._direct(theta, wave, redshift, xp)
+            found = self.direct(theta, wave, redshift, xp)
         if np.ndim(z) == 0:
             found = found[:, 0]
         return found[0] if one else found
@@ -132,7 +132,7 @@ class MatterPower:
     def _halo_model(self, theta: Array, k: Array, z: Array) -> Array:
         """HMcode2020 on the linear spectrum (1, Z, K) of one cosmology (1, 5)."""
         share, baryons, h, tilt, _ = theta[0]
-        found = hmcode(k, lambda q: self._direct(theta, q, z)[0], share, baryons, h, tilt, z)
+        found = hmcode(k, lambda q: self.direct(theta, q, z)[0], share, baryons, h, tilt, z)
         return found[None]
 
     def error(self, k: ArrayLike) -> Array:

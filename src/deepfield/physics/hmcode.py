@@ -1,22 +1,23 @@
 """HMcode2020: the nonlinear matter power spectrum from the linear one, by an augmented halo model.
 
-Mead et al. (2021, MNRAS 502, 1401), without baryonic feedback and massive neutrinos, in flat LCDM. The formulas are
-those of the paper's section 4 and table 2, and the details of the numbers those of CAMB: 1 % from N-body
-simulations, and here 0.1 % from CAMB.
+Mead et al. (2021, MNRAS 502, 1401), without baryonic feedback, in flat universes. The formulas are those of the
+paper's section 4 and table 2, and the details of the numbers those of CAMB: some per cent from N-body simulations,
+and here 0.1 % from CAMB in LCDM.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
-from scipy.special import hyp2f1, sici
+from scipy.special import sici
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.physics.power import smooth_transfer
+from deepfield.physics.power import neutrino_growth, runge_kutta, smooth_transfer
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,10 @@ def hmcode(
     h: ArrayLike,
     n_s: ArrayLike,
     z: ArrayLike,
+    *,
+    w0: ArrayLike = -1.0,
+    wa: ArrayLike = 0.0,
+    f_nu: ArrayLike = 0.0,
 ) -> Array:
     """Nonlinear spectra (N, K) in (Mpc/h)^3.
 
@@ -49,7 +54,11 @@ def hmcode(
     power : callable
         Linear spectra (N, Q) in (Mpc/h)^3 at wavenumbers (Q,) of 1e-4 to 50 h/Mpc and the redshifts ``z``.
     omega_m, omega_b, h, n_s, z : array (N,) or scalar
-        Shares of matter and baryons today, Hubble rate, tilt, redshift.
+        Shares of matter (neutrinos included) and baryons today, Hubble rate, tilt, redshift.
+    w0, wa : array (N,) or scalar
+        Equation of state of dark energy, w0 + wa (1 - a).
+    f_nu : array (N,) or scalar
+        Share of massive neutrinos, three alike, in the matter.
 
     Raises
     ------
@@ -68,12 +77,14 @@ def hmcode(
     wave = np.atleast_1d(np.asarray(k, float))
     if not (wave > 0).all() or wave.max() > 50:
         raise DeepfieldError("hmcode is known for k of 0 to 50 h/Mpc")
-    given = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (omega_m, omega_b, h, n_s, z)))
-    m, b, rate, tilt, redshift = given
+    given = (omega_m, omega_b, h, n_s, z, w0, wa, f_nu)
+    m, b, rate, tilt, redshift, *rest = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in given))
     split = np.cumsum([len(wave), len(_WIGGLE)])
     linear, rough, near = np.split(power(np.concatenate([wave, _WIGGLE, _K[_K <= 50]])), split, axis=1)
     delta = _beyond(near) * _K**3 / (2 * np.pi**2)
-    halos = _Halos(delta, m, tilt, redshift)
+    growth = Growth(m, rest[0], rest[1], redshift)
+    cold, whole = neutrino_growth(_K * rate[:, None], m * rate**2, rest[2], growth.value)
+    halos = _Halos(delta, (cold / whole) ** 2, m, tilt, redshift, growth, rest[2])
     wiggle = _at(np.log(wave), np.log(_WIGGLE), rough - _smooth(rough, m, b, rate, tilt))
     wiggle[:, (wave < _WIGGLE[0]) | (wave > _WIGGLE[-1])] = 0
     unit = wave**3 / (2 * np.pi**2)
@@ -95,15 +106,17 @@ def _beyond(near: Array) -> Array:
 class _Halos:
     """Halo masses, their abundance and profiles, and the fitted parameters of table 2, for each row."""
 
-    def __init__(self, delta: Array, m: Array, tilt: Array, z: Array) -> None:
-        self.m = m
-        share = m * (1 + z) ** 3 / (m * (1 + z) ** 3 + 1 - m)
-        growth, total = _growth(m, z)
-        collapse, virial = _collapse(share, growth * (1 + z), total * (1 + z))
+    def __init__(
+        self, delta: Array, cold: Array, m: Array, tilt: Array, z: Array, growth: Growth, f_nu: Array
+    ) -> None:
+        self.m, self.f_nu = m, f_nu
+        collapse, virial = _collapse(growth.share, growth.value * (1 + z), growth.total * (1 + z))
+        collapse, virial = collapse * (1 - 0.041 * f_nu), virial * (1 + 0.763 * f_nu)
         in_spheres, slope = _spheres()
+        self.sigma_v = np.sqrt((delta / _K**2).sum(1) * _STEP / 3)
+        delta = delta * cold
         variance = delta @ in_spheres
         sigma = np.exp(0.5 * _at(np.log([8.0]), np.log(_RADII), np.log(variance))[:, 0])
-        self.sigma_v = np.sqrt((delta / _K**2).sum(1) * _STEP / 3)
         self.eta = 0.1281 * sigma**-0.3644
         self.k_star = 0.05618 * sigma**-1.013
         self.damping = np.clip(0.2696 * sigma**0.9403, 1e-3, 0.99)
@@ -120,9 +133,8 @@ class _Halos:
         self.virial = radii / np.cbrt(virial)[:, None]
         # A halo formed when a hundredth of its mass had collapsed (Bullock et al. 2001).
         early = np.exp(_each(np.log(radii * np.cbrt(0.01)), log_r, log_nu))
-        formed = _inverse_growth(m[:, None], growth[:, None] * np.minimum(early, 1))
-        formed = np.where(early > 1, 1 / (1 + z)[:, None], formed)
-        self.concentration = 5.196 / (formed * (1 + z)[:, None]) * _dolag(m, z, growth)[:, None]
+        formed = growth.inverse(growth.value[:, None] * np.minimum(early, 1))
+        self.concentration = 5.196 / (formed * (1 + z)[:, None]) * growth.dolag[:, None]
 
     def two(self, k: Array, power: Array) -> Array:
         x = (k / self.k_damp[:, None]) ** 2.85
@@ -142,7 +154,8 @@ class _Halos:
         near = np.clip(np.log(k), np.log(_ONE_HALO[0]), np.log(_ONE_HALO[-1]))
         term = np.exp(_at(near, np.log(_ONE_HALO), np.log(found)))
         x = (k / self.k_star[:, None]) ** 4
-        return term * k**3 / (2 * np.pi**2) / (DENSITY * self.m[:, None]) * x / (1 + x)
+        term = term * ((1 - self.f_nu) ** 2 / (DENSITY * self.m))[:, None]
+        return term * k**3 / (2 * np.pi**2) * x / (1 + x)
 
 
 def _nfw(reach: Array, c: Array) -> Array:
@@ -204,47 +217,47 @@ def _newton(start: Array, nodes: Array, rows: Array) -> Array:
     return at
 
 
-# Growth without radiation, as HMcode has it: D(a) = a F(c a^3) with c = (1 - Omega_m) / Omega_m. In x = c^(1/3) a
-# it is one function for all cosmologies.
+class Growth:
+    """Growth without radiation, as HMcode has it, of each row: D = a at early times.
 
+    ``share`` is that of matter at the redshift, ``value`` and ``total`` D and its integral over ln a there, and
+    ``dolag`` the factor of the concentration for dark energy (Dolag et al. 2004): growth since z = 10 against that of
+    LCDM by Linder's gamma of 0.55, which differs in LCDM too, by some thousandths.
+    """
 
-@functools.cache
-def _universal() -> tuple[CubicSpline, CubicSpline, CubicSpline]:
-    """ln of x F and of its integral over ln x, both of ln x; and ln x of the first."""
-    log_x = np.linspace(np.log(1e-4), np.log(2.5), 600)
+    log_a = np.linspace(np.log(1e-3), 0.0, 101)
 
-    def grown(x: Array) -> Array:
-        return np.asarray(x * hyp2f1(1 / 3, 1, 11 / 6, -(x**3)))
+    def __init__(self, m: Array, w0: Array, wa: Array, z: Array) -> None:
+        def dark(x: Any) -> Array:
+            return np.asarray((1 - m) / m * np.exp(-3 * (w0 + wa) * x - 3 * wa * -np.expm1(x)))
 
-    value = grown(np.exp(log_x))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    x = np.exp(log_x)[:, None] * (nodes + 1) / 2
-    total = (grown(x) / x) @ weights * np.exp(log_x) / 2
-    return CubicSpline(log_x, np.log(value)), CubicSpline(log_x, np.log(total)), CubicSpline(np.log(value), log_x)
+        def slope(x: float, state: Array) -> Array:
+            """D / a, and its derivative in ln a."""
+            density = dark(x)
+            share = density / (1 + density)
+            state_w = w0 + wa * -np.expm1(x)
+            g, dg = state
+            return np.stack([dg, -(2.5 - 1.5 * state_w * share) * dg - 1.5 * (1 - state_w) * share * g])
 
+        start = np.stack([np.ones_like(m), np.zeros_like(m)])
+        self.table = (runge_kutta(slope, self.log_a, start)[:, 0] * np.exp(self.log_a)[:, None]).T
+        total = CubicSpline(self.log_a, self.table, axis=1).antiderivative()(self.log_a) + self.table[:, :1]
+        at = -np.log1p(z)[:, None]
+        self.share = 1 / (1 + dark(at[:, 0]))
+        log_table = np.log(self.table)
+        self.value = np.exp(_each(at, self.log_a, log_table)[:, 0])
+        self.total = np.exp(_each(at, self.log_a, np.log(total))[:, 0])
+        early = np.exp(_each(np.full_like(at, np.log(1 / 11)), self.log_a, log_table)[:, 0])
+        nodes, weights = np.polynomial.legendre.leggauss(24)
+        low = np.log(1 / 11)
+        places = low + (at - low) * (nodes + 1) / 2
+        share = 1 / (1 + ((1 - m) / m)[:, None] * np.exp(3 * places))
+        self.dolag = early / self.value * np.exp(((share**0.55) @ weights) * (at[:, 0] - low) / 2)
 
-def _growth(m: Array, z: Array) -> tuple[Array, Array]:
-    """D(z), which is a at early times, and its integral over ln a."""
-    unit = np.cbrt((1 - m) / m)
-    value, total, _ = _universal()
-    log_x = np.log(unit / (1 + z))
-    return np.exp(value(log_x)) / unit, np.exp(total(log_x)) / unit
-
-
-def _inverse_growth(m: Array, growth: Array) -> Array:
-    """Scale factor at which D has the value."""
-    unit = np.cbrt((1 - m) / m)
-    return np.exp(_universal()[2](np.log(growth * unit))) / unit
-
-
-def _dolag(m: Array, z: Array, growth: Array) -> Array:
-    """Growth since z = 10 against that of LCDM by Linder's gamma of 0.55: one to a few thousandths."""
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    low, high = np.log(1 / 11), -np.log1p(z)
-    log_a = low + (high - low)[:, None] * (nodes + 1) / 2
-    share = m[:, None] / (m[:, None] + (1 - m[:, None]) * np.exp(3 * log_a))
-    approximate = np.exp((share**0.55) @ weights * (high - low) / 2)
-    return _growth(m, np.full_like(m, 10.0))[0] / growth * approximate
+    def inverse(self, value: Array) -> Array:
+        """Scale factors (N, M) at which D has the values (N, M)."""
+        logs = np.log(value)
+        return np.exp([np.interp(row, np.log(known), self.log_a) for row, known in zip(logs, self.table)])
 
 
 def _collapse(share: Array, growth: Array, total: Array) -> tuple[Array, Array]:
