@@ -51,25 +51,36 @@ def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
         1/Mpc, 0.001 to 10.
     z : array (Z,)
     """
-    wave, redshift = np.asarray(k, float), np.atleast_1d(np.asarray(z, float))
-    direct = _direct()
-    found = []
-    for m, b, sigma_8, h, tilt, w0, root, light in np.atleast_2d(np.asarray(theta, float)):
-        wa, share, f_nu = -(root**4) - w0, m / h**2, light / m
-        ones = np.ones(len(redshift) + 1)
-        growth = Growth(share * ones, w0 * ones, wa * ones, np.append(redshift, 0.0)).value
+    rows, redshift = np.atleast_2d(np.asarray(theta, float)), np.atleast_1d(np.asarray(z, float))
+    parts = [_reference(rows[i : i + 32], np.asarray(k, float), redshift) for i in range(0, len(rows), 32)]
+    return np.concatenate(parts)
 
-        def linear(q: Array) -> Array:
-            """In (Mpc/h)^3, at q in h/Mpc; the last row is today."""
-            both = np.concatenate([q, NODES])
-            shape = both**tilt * direct.smallest(*np.array([[m], [b], [h]]), both)[0] ** 2
-            whole = neutrino_growth(both * h, m * ones, f_nu * ones, growth)[1]
-            spectra = shape * (growth[:, None] * whole) ** 2
-            return spectra[:-1, : len(q)] * (sigma_8**2 / (spectra[-1, len(q) :] @ sphere()))
 
-        curved = hmcode(_K, linear, share, b / h**2, h, tilt, redshift, w0=w0, wa=wa, f_nu=f_nu)
-        found.append(np.exp(CubicSpline(np.log(_K * h), np.log(curved / h**3), axis=1)(np.log(wave))))
-    return np.array(found)
+def _reference(theta: Array, wave: Array, z: Array) -> Array:
+    m, b, sigma_8, h, tilt, w0, root, light = theta.T
+    wa, share, f_nu, n = -(root**4) - w0, m / h**2, light / m, len(z)
+    epochs = np.append(z, 0.0)  # the last is today, for sigma_8
+
+    def each(values: Array, count: int = n) -> Array:
+        return np.repeat(values, count)
+
+    growth = Growth(*(each(v, n + 1) for v in (share, w0, wa)), np.tile(epochs, len(m))).value
+
+    def linear(q: Array) -> Array:
+        """In (Mpc/h)^3 (N * Z, Q), at q in h/Mpc."""
+        both = np.concatenate([q, NODES])
+        shape = both ** tilt[:, None] * _direct().smallest(m, b, h, both) ** 2
+        inverse = np.repeat(both * h[:, None], n + 1, 0)
+        whole = neutrino_growth(inverse, each(m, n + 1), each(f_nu, n + 1), growth)[1]
+        spectra = shape[:, None] * ((growth[:, None] * whole) ** 2).reshape(len(m), n + 1, -1)
+        level = sigma_8**2 / (spectra[:, -1, len(q) :] @ sphere())
+        return (spectra[:, :-1, : len(q)] * level[:, None, None]).reshape(len(m) * n, -1)
+
+    given = (each(v) for v in (share, b / h**2, h, tilt))
+    curved = hmcode(_K, linear, *given, np.tile(z, len(m)), w0=each(w0), wa=each(wa), f_nu=each(f_nu))
+    curved = curved.reshape(len(m), n, -1)
+    lines = (CubicSpline(np.log(_K * one), np.log(row / one**3), axis=1) for one, row in zip(h, curved))
+    return np.exp([line(np.log(wave)) for line in lines])
 
 
 def features(theta: ArrayLike) -> Array:

@@ -26,6 +26,7 @@ K_RANGE, Z_RANGE = (1e-4, 50.0), (0.0, 3.0)
 SHIPPED = "matter-power-linear"
 
 _NONLINEAR = (1e-4, 10.0)
+_TOGETHER = 32  # cosmologies that go through the halo model at once
 _MANY = 5000  # cosmologies for which laying out a grid pays
 
 
@@ -120,7 +121,8 @@ class MatterPower:
         if self.nonlinear:
             if xp is not np:
                 raise DeepfieldError("the nonlinear spectrum takes numpy arrays: it has no gradients")
-            found = np.concatenate([self._halo_model(row[None], wave, redshift) for row in theta])
+            parts = (theta[i : i + _TOGETHER] for i in range(0, len(theta), _TOGETHER))
+            found = np.concatenate([self._halo_model(part, wave, redshift) for part in parts])
         elif xp is np and len(theta) > _MANY:
             found = self.on(wave, redshift)(theta)
         else:
@@ -130,10 +132,14 @@ class MatterPower:
         return found[0] if one else found
 
     def _halo_model(self, theta: Array, k: Array, z: Array) -> Array:
-        """HMcode2020 on the linear spectrum (1, Z, K) of one cosmology (1, 5)."""
-        share, baryons, h, tilt, _ = theta[0]
-        found = hmcode(k, lambda q: self.direct(theta, q, z)[0], share, baryons, h, tilt, z)
-        return found[None]
+        """HMcode2020 on the linear spectra: (N, Z, K)."""
+        share, baryons, h, tilt, _ = np.repeat(theta, len(z), 0).T
+
+        def linear(q: Array) -> Array:
+            return np.asarray(self.direct(theta, q, z)).reshape(-1, len(q))
+
+        found = hmcode(k, linear, share, baryons, h, tilt, np.tile(z, len(theta)))
+        return found.reshape(len(theta), len(z), -1)
 
     def error(self, k: ArrayLike) -> Array:
         """Relative error (K,) expected at k: 68 % of spectra of held-out cosmologies of the box are nearer."""

@@ -127,7 +127,7 @@ def _data(name: str | None, seed: int) -> tuple[Table, str]:
         "w_root": (0.3, 1.2),
         "omega_nu_h2": (0.0, 0.01),
     }
-    table = design(ranges, 60, seed=seed)
+    table = design(ranges, 48, seed=seed)
     k, z = np.geomspace(1e-3, 5, 60), np.array([1.0, 0.0])
     theta = np.stack([table.column(n) for n in INPUTS], -1)
     # A baryonic kind of suppression, so that there is something to learn.

@@ -225,7 +225,7 @@ class Growth:
     LCDM by Linder's gamma of 0.55, which differs in LCDM too, by some thousandths.
     """
 
-    log_a = np.linspace(np.log(1e-3), 0.0, 101)
+    log_a = np.linspace(np.log(1e-3), 0.0, 46)
 
     def __init__(self, m: Array, w0: Array, wa: Array, z: Array) -> None:
         def dark(x: Any) -> Array:
@@ -240,14 +240,14 @@ class Growth:
             return np.stack([dg, -(2.5 - 1.5 * state_w * share) * dg - 1.5 * (1 - state_w) * share * g])
 
         start = np.stack([np.ones_like(m), np.zeros_like(m)])
-        self.table = (runge_kutta(slope, self.log_a, start)[:, 0] * np.exp(self.log_a)[:, None]).T
-        total = CubicSpline(self.log_a, self.table, axis=1).antiderivative()(self.log_a) + self.table[:, :1]
+        table = (runge_kutta(slope, self.log_a, start)[:, 0] * np.exp(self.log_a)[:, None]).T
+        total = CubicSpline(self.log_a, table, axis=1).antiderivative()(self.log_a) + table[:, :1]
         at = -np.log1p(z)[:, None]
         self.share = 1 / (1 + dark(at[:, 0]))
-        log_table = np.log(self.table)
-        self.value = np.exp(_each(at, self.log_a, log_table)[:, 0])
+        self.table = CubicSpline(self.log_a, np.log(table), axis=1)
+        self.value = np.exp(_each(at, self.log_a, np.log(table))[:, 0])
         self.total = np.exp(_each(at, self.log_a, np.log(total))[:, 0])
-        early = np.exp(_each(np.full_like(at, np.log(1 / 11)), self.log_a, log_table)[:, 0])
+        early = np.exp(self.table(np.log(1 / 11)))
         nodes, weights = np.polynomial.legendre.leggauss(24)
         low = np.log(1 / 11)
         places = low + (at - low) * (nodes + 1) / 2
@@ -256,8 +256,8 @@ class Growth:
 
     def inverse(self, value: Array) -> Array:
         """Scale factors (N, M) at which D has the values (N, M)."""
-        logs = np.log(value)
-        return np.exp([np.interp(row, np.log(known), self.log_a) for row, known in zip(logs, self.table)])
+        fine = np.linspace(self.log_a[0], 0.0, 600)
+        return np.exp([np.interp(row, known, fine) for row, known in zip(np.log(value), self.table(fine))])
 
 
 def _collapse(share: Array, growth: Array, total: Array) -> tuple[Array, Array]:
