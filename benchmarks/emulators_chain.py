@@ -23,7 +23,7 @@ RESULT = Path(__file__).parent / "results" / "emulators_chain.json"
 FIDUCIAL = np.array([0.31, 0.049, 0.68, 0.965, 0.81])
 K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
 VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
-STEPS, DRAWS = 6000, 40
+STEPS, DRAWS = 4000, 30
 ABOUT = (
     f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with the"
     f" errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its defaults, five"

@@ -93,7 +93,7 @@ def main(work: Path, seconds: float) -> None:
     jobs = [(theta, work / f"d{i:03d}.npz", False) for i, theta in enumerate(train)]
     tests = [(theta, work / f"t{i:03d}.npz", True) for i, theta in enumerate(held_out())]
     began = time.monotonic()
-    for theta, path, nonlinear in [*jobs[:48], *tests[:12], *jobs[48:64], *tests[12:20], *jobs[64:], *tests[20:]]:
+    for theta, path, nonlinear in [*jobs[:48], *tests[:16], *jobs[48:64], *tests[16:20], *jobs[64:], *tests[20:]]:
         if not path.exists() and time.monotonic() - began < seconds:
             one(theta, path, nonlinear)
     print(sum(path.exists() for _, path, _ in [*jobs, *tests]), "of", len(jobs) + len(tests), "are there")
