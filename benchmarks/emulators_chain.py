@@ -25,9 +25,9 @@ K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
 VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
 STEPS, DRAWS = 4000, 30
 ABOUT = (
-    f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with the"
-    f" errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its defaults, five"
-    " parameters are free in the box."
+    f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with"
+    f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its"
+    " defaults, five parameters are free in the box."
 )
 
 
@@ -78,7 +78,13 @@ def chain(work: Path) -> None:
         path.append(at)
     seconds = time.process_time() - clock
     kept = np.array(path[STEPS // 4 :])
-    print("accepted", float((np.diff(kept, axis=0) != 0).any(1).mean()), kept.mean(0), kept.std(0), f"{seconds:.0f} s")
+    print(
+        "accepted",
+        float((np.diff(kept, axis=0) != 0).any(1).mean()),
+        kept.mean(0),
+        kept.std(0),
+        f"{seconds:.0f} s",
+    )
     draws = kept[np.linspace(0, len(kept) - 1, DRAWS).astype(int)]
     with atomic(work / "chain.npz") as temporary:
         np.savez(

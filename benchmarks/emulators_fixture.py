@@ -2,8 +2,8 @@
 
     python benchmarks/emulators_fixture.py
 
-Four cosmologies drawn uniformly in the box: linear spectra and HMcode2020 at z = 0, 1 and 3, Takahashi's halofit at
-z = 0 and 1, and the sound horizon.
+Four cosmologies drawn uniformly in the box: linear spectra and HMcode2020 at z = 0, 1 and 3, Takahashi's halofit
+at z = 0 and 1, and the sound horizon.
 """
 
 from __future__ import annotations

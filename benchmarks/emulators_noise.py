@@ -2,8 +2,8 @@
 
     python benchmarks/emulators_noise.py --work benchmarks/work/emulators [--seconds 600]
 
-Needs CAMB (extra emulators) and what emulators_design.py made; half a minute for each cosmology, a file each, so that
-a second call goes on. Result: benchmarks/results/emulators_noise.json.
+Needs CAMB (extra emulators) and what emulators_design.py made; half a minute for each cosmology, a file each, so
+that a second call goes on. Result: benchmarks/results/emulators_noise.json.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     python benchmarks/emulators_peers.py own --work benchmarks/work/emulators
     python benchmarks/emulators_peers.py peers --work benchmarks/work/emulators   (cosmopower-jax)
 
-The truth is CAMB at converged settings, massless neutrinos, HMcode2020. Result: benchmarks/results/emulators_peers.json.
+The truth is CAMB at converged settings, massless neutrinos, HMcode2020.
+Result: benchmarks/results/emulators_peers.json.
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ def peers(work: Path) -> None:
     row("cosmopower-jax", "linear", found, f"{microseconds:.1f} microseconds each of 1,000")
     row("cosmopower-jax", "nonlinear", curved, "")
     text = {
-        "about": f"{N} cosmologies in the box of cosmopower-jax (smaller than ours), z = 0 and 1, k of 0.001 to 5 h/Mpc,"
-        " massless neutrinos, against CAMB at converged settings and its HMcode2020. cosmopower-jax was trained on other"
-        " settings of CAMB, and its nonlinear spectra on HMcode of 2016: for those this is no measure of its accuracy.",
+        "about": f"{N} cosmologies in the box of cosmopower-jax (smaller than ours), z = 0 and 1, k of 0.001 to"
+        " 5 h/Mpc, massless neutrinos, against CAMB at converged settings and its HMcode2020. cosmopower-jax was"
+        " trained on other settings of CAMB, and its nonlinear spectra on an HMcode before that of 2020: for those"
+        " this is no measure of its accuracy.",
         "missing": "symbolic_pofk and syren are not on PyPI; emantis, baccoemu and euclidemu2 were not run.",
         "rows": rows,
     }

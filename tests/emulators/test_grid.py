@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.emulators import BOX
 from deepfield.emulators.direct import Direct
 from deepfield.emulators.grid import SHIFT, Grid
@@ -44,6 +45,14 @@ def test_corners_of_the_box_are_in_cells(grid):
     share, b, h = corners[:, :3].T
     log_r = grid.direct.transfer.coefficients(share * h**2, b * h**2)[0]
     assert SHIFT[0] < (log_r + np.log(h)).min() and (log_r + np.log(h)).max() < SHIFT[1]
+
+
+def test_nothing_outside_the_box_is_answered(grid, theta):
+    for rows in (1, 3):
+        wrong = theta[:rows].copy()
+        wrong[-1, 2] = 0.95
+        with pytest.raises(DeepfieldError, match=r"h = 0\.95 is outside"):
+            grid(wrong)
 
 
 def test_double_precision_is_no_other_spectrum(power, theta):

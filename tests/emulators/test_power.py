@@ -31,7 +31,7 @@ def test_the_nonlinear_spectrum_agrees_with_camb(camb):
 
 def test_what_the_nonlinear_spectrum_cannot_do(planck):
     power = MatterPower(nonlinear=True)
-    with pytest.raises(DeepfieldError, match="k = 20 h/Mpc is outside the range, 0.0001 to 10"):
+    with pytest.raises(DeepfieldError, match=r"k = 20 h/Mpc is outside the range, 0\.0001 to 10"):
         power(planck, [0.1, 20.0])
     with pytest.raises(DeepfieldError, match="laid out for the linear spectrum alone"):
         power.on([0.1])

@@ -47,7 +47,9 @@ def parameters(
     return found
 
 
-def solve(theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED, k_max: float = _K_MAX) -> Any:
+def solve(
+    theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED, k_max: float = _K_MAX
+) -> Any:
     """CAMB's results with the sigma_8 of ``theta``; HMcode2020 (Mead et al. 2021) is there if asked for.
 
     The redshifts are ``z`` (Z,) and today.

@@ -1,13 +1,13 @@
 r"""The linear power spectrum on a fixed grid of k and z: what makes a spectrum cost a microsecond.
 
 At wavenumbers in h/Mpc the transfer function depends on three numbers: the two of the series of
-:mod:`deepfield.emulators.linear`, u and v, and ln(r h), by which oscillations shift along the grid. The space of the
-three is cut into cells, 32 along the shift, and in each T at every k is a polynomial. So a batch of cosmologies is
-sorted by cell, and a spectrum is one product of small matrices, and a square. k^n_s is a short series in n_s, and the
-amplitude that gives sigma_8 is a polynomial of the same kind.
+:mod:`deepfield.emulators.linear`, u and v, and ln(r h), by which oscillations shift along the grid. The space of
+the three is cut into cells, 32 along the shift, and in each T at every k is a polynomial. So a batch of
+cosmologies is sorted by cell, and a spectrum is one product of small matrices, and a square. k^n_s is a short
+series in n_s, and the amplitude that gives sigma_8 is a polynomial of the same kind.
 
-Laying it out takes some tenths of a second, by :class:`deepfield.emulators.direct.Direct`, from which it differs by
-some 1e-5.
+Laying it out takes some tenths of a second, by :class:`deepfield.emulators.direct.Direct`, from which it differs
+by some 1e-5.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from deepfield.emulators.direct import NODES, Direct, sphere
 from deepfield.emulators.growth import growth_series, late_time
 from deepfield.emulators.linear import chebyshev, terms, unit, within
-from deepfield.emulators.parameters import BOX
+from deepfield.emulators.parameters import BOX, check_box
 
 Array = NDArray[np.float64]
 
@@ -70,11 +70,13 @@ class Grid:
         """Polynomials (cells, terms, levels) and (cells, terms, Z * K) of the cells that the box reaches."""
         nodes = [np.cos(np.pi * (np.arange(d + 1) + 0.5) / (d + 1)) for d in DEGREE]
         grids = np.meshgrid(*nodes, indexing="ij")
-        fitted = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids]), np.arange(max(DEGREE) + 1)))
+        orders = np.arange(max(DEGREE) + 1.0)
+        fitted: Any = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids]), orders))
         u, v = (-1 + (2 * np.arange(n)[:, None] + 1 + x) / n for n, x in zip(CELLS[:2], nodes))
         m, b = within(u[:, None, :, None], v[None, :, None, :])  # (cells, cells, nodes, nodes)
         m, b = np.broadcast_arrays(m, b)
-        reached, width, found = _reached(self.horizon), (SHIFT[1] - SHIFT[0]) / CELLS[2], []
+        reached, width = _reached(self.horizon), (SHIFT[1] - SHIFT[0]) / CELLS[2]
+        found: list[Array] = []
         known = self.direct.transfer.coefficients(m.ravel(), b.ravel())
         log_r, *coefficients = (c.reshape(*m.shape, -1) for c in known)
         for i in range(CELLS[2]):
@@ -88,7 +90,7 @@ class Grid:
             self.place[:, :, i][used] = len(found) + np.arange(used.sum())
             pieces = np.stack(rows, 3).reshape(used.sum(), fitted.shape[1], -1)
             found += [(fitted @ piece).astype(self.dtype) for piece in pieces]
-        return tuple(np.stack([one[:, part] for one in found]) for part in (slice(_LEVELS), slice(_LEVELS, None)))
+        return np.stack([one[:, :_LEVELS] for one in found]), np.stack([one[:, _LEVELS:] for one in found])
 
     def _values(self, points: tuple[Array, Array, Array], shift: float, a: Array, ratio: Array) -> Array:
         """Logarithms of amplitudes, and T (N, levels + Z * K), of points of the plane and h, of one shift all."""
@@ -119,11 +121,20 @@ class Grid:
     # Evaluating.
 
     def __call__(self, theta: Any, xp: Any = np) -> Any:
-        """P (N, Z, K) in (Mpc/h)^3 of parameters (N, 5) in the order of the box."""
+        """P (N, Z, K) in (Mpc/h)^3 of parameters (N, 5) in the order of the box.
+
+        Raises
+        ------
+        DeepfieldError
+            If a parameter is outside the box.
+        """
+        if xp is np and len(theta) == 1:
+            row = np.asarray(theta)[0].tolist()
+            if all(low <= value <= high for value, (low, high) in zip(row, BOX.values())):
+                return self._one(*row)
+        check_box(theta)
         if xp is not np:
             return self.direct(theta, self.k, self.z, xp)
-        if len(theta) == 1:
-            return self._one(*np.asarray(theta)[0].tolist())
         theta = np.asarray(theta, dtype=self.dtype)
         out = np.empty((len(theta), len(self.z), len(self.k)), self.dtype)
         for i in range(0, len(theta), _BATCH):
@@ -142,7 +153,9 @@ class Grid:
         which = self.place[tuple(cell)]
         every, (i, j, k) = np.array(inside, self.dtype), _terms()
         polynomials = every[0, i] * every[1, j] * every[2, k]
-        tilts = np.array(_recurrence((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])), len(self.tilt) - 1))
+        tilts = np.array(
+            _recurrence((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])), len(self.tilt) - 1)
+        )
         level = sigma_8 * sigma_8 * math.exp(float(polynomials @ self.levels[which] @ tilts[:_LEVELS]))
         root = (polynomials @ self.table[which]).reshape(1, len(self.z), -1)
         root *= root

@@ -35,7 +35,7 @@ def growth(z: ArrayLike, omega_m: ArrayLike, h: ArrayLike) -> Array:
 
 
 def _history(m: Array, rate: Array) -> CubicSpline:
-    """ln D(a) / D(1) of ln a."""
+    """Ln D(a) / D(1) of ln a."""
     r = OMEGA_RADIATION / rate**2
     dark = 1 - m - r
 
@@ -60,9 +60,10 @@ def late_time(k: Any, z: float, share: Any, omega_m_h2: Any, omega_b_h2: Any, h:
     r"""What the growth lacks of that inside the horizon, relative to it: (N, K), below 1 % of T.
 
     Radiation acts near the horizon: to first order in e, its density over that of matter, it takes
-    e F(x) Omega_m(z)^c with x = (k / aH)^2 Omega_m(z)^d / b and F = a (1 + p x) / (1 + q x + p r x^2), flat outside
-    the horizon and falling as (aH / k)^2 inside. Baryons keep some pressure after they have come free of the light,
-    and growth lags as k^2, by 0.1 % from z = 3 to 0 at k = 50 h/Mpc at most. Both are fitted to a Boltzmann code.
+    e F(x) Omega_m(z)^c with x = (k / aH)^2 Omega_m(z)^d / b and F = a (1 + p x) / (1 + q x + p r x^2), flat
+    outside the horizon and falling as (aH / k)^2 inside. Baryons keep some pressure after they have come free of
+    the light, and growth lags as k^2, by 0.1 % from z = 3 to 0 at k = 50 h/Mpc at most. Both are fitted to a
+    Boltzmann code.
 
     Parameters
     ----------

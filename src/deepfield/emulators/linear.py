@@ -42,7 +42,9 @@ RATES, NOISES = (0.4, 0.6, 0.8, 1.0, 1.3, 1.6), (1e-3, 1e-4, 1e-5)
 """How fast coefficients may fall with the two degrees, per degree, and the noise of runs, to choose from."""
 
 LN_X = np.log(
-    np.unique(np.concatenate([np.geomspace(3e-3, 12, 500), np.linspace(12, 150, 691), np.geomspace(150, 9e3, 120)]))
+    np.unique(
+        np.concatenate([np.geomspace(3e-3, 12, 500), np.linspace(12, 150, 691), np.geomspace(150, 9e3, 120)])
+    )
 )
 """Grid of ln(k r) of the shapes, 30 to a period of the oscillations."""
 
@@ -144,7 +146,7 @@ class Transfer:
         def unity(rows: Array) -> Array:
             return rows / rows[:, [np.searchsorted(LN_X, 0.0)]]  # the amplitude is set by sigma_8
 
-        here = chebyshev(*at, degree)
+        here = chebyshev(at[0], at[1], degree)
         log_r, reference = (here @ horizon), np.exp(here @ series @ form)
         truth = unity(np.array([run.on(LN_X - s) for run, s in zip(runs, log_r)]) / reference)
         known = unity(oscillations(LN_X - log_r, m[:, None], b[:, None], np.exp(log_r)))
@@ -227,7 +229,7 @@ def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, fl
     The error (root of the sum over Q, mean over runs) is that of Rasmussen & Williams (2006), equation 5.12: each
     run from all others.
     """
-    features, exponents = chebyshev(*at, degree), terms(degree)
+    features, exponents = chebyshev(at[0], at[1], degree), terms(degree)
     best: tuple[float, Array] | None = None
     for first, second, noise in product(RATES, RATES, NOISES):
         prior = np.exp(-2 * (exponents @ [first, second]))

@@ -1,8 +1,8 @@
 """The nonlinear spectrum of N-body simulations: Mira-Titan, with w0, wa and massive neutrinos.
 
-What is emulated is the ratio of the simulations to HMcode2020 on the emulated linear spectrum, all redshifts at once:
-amplitude, growth, acoustic oscillations and the transition to nonlinearity are in the reference, and what is left is
-a few per cent.
+What is emulated is the ratio of the simulations to HMcode2020 on the emulated linear spectrum, all redshifts at
+once: amplitude, growth, acoustic oscillations and the transition to nonlinearity are in the reference, and what
+is left is a few per cent.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ INPUTS = ("omega_m_h2", "omega_b_h2", "sigma_8", "h", "n_s", "w_0", "w_root", "o
 """Parameters of the Mira-Titan design; ``w_root`` is the fourth root of -w_0 - w_a."""
 
 FEATURES = (*(name for name in INPUTS if name != "w_root"), "early")
-"""What the regression sees: in place of ``w_root`` the share of dark energy at a = 0.03, by which large scales stand
-out from small ones where it is not yet small."""
+"""What the regression sees: in place of ``w_root`` the share of dark energy at a = 0.03, by which large scales
+stand out from small ones where it is not yet small."""
 
 SHIPPED = "matter-power-miratitan"
 
-_K = np.unique(np.concatenate([np.geomspace(1e-3, 0.05, 60), np.linspace(0.05, 0.5, 120), np.geomspace(0.5, 20, 60)]))
+_K = np.unique(
+    np.concatenate([np.geomspace(1e-3, 0.05, 60), np.linspace(0.05, 0.5, 120), np.geomspace(0.5, 20, 60)])
+)
 """h/Mpc."""
 
 
 def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
-    """HMcode2020 on the emulated linear spectrum, slowed by neutrinos as Eisenstein & Hu (1999) say: (N, Z, K), Mpc^3.
+    """HMcode2020 on the emulated linear spectrum, slowed by neutrinos as Eisenstein & Hu (1999) say: (N, Z, K),
+    Mpc^3.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def _reference(theta: Array, wave: Array, z: Array) -> Array:
     def each(values: Array, count: int = n) -> Array:
         return np.repeat(values, count)
 
-    growth = Growth(*(each(v, n + 1) for v in (share, w0, wa)), np.tile(epochs, len(m))).value
+    growth = Growth(each(share, n + 1), each(w0, n + 1), each(wa, n + 1), np.tile(epochs, len(m))).value
 
     def linear(q: Array) -> Array:
         """In (Mpc/h)^3 (N * Z, Q), at q in h/Mpc."""
@@ -76,8 +79,9 @@ def _reference(theta: Array, wave: Array, z: Array) -> Array:
         level = sigma_8**2 / (spectra[:, -1, len(q) :] @ sphere())
         return (spectra[:, :-1, : len(q)] * level[:, None, None]).reshape(len(m) * n, -1)
 
-    given = (each(v) for v in (share, b / h**2, h, tilt))
-    curved = hmcode(_K, linear, *given, np.tile(z, len(m)), w0=each(w0), wa=each(wa), f_nu=each(f_nu))
+    shares = each(share), each(b / h**2)
+    more = {"w0": each(w0), "wa": each(wa), "f_nu": each(f_nu)}
+    curved = hmcode(_K, linear, *shares, each(h), each(tilt), np.tile(z, len(m)), **more)
     curved = curved.reshape(len(m), n, -1)
     lines = (CubicSpline(np.log(_K * one), np.log(row / one**3), axis=1) for one, row in zip(h, curved))
     return np.exp([line(np.log(wave)) for line in lines])

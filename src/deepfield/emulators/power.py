@@ -40,8 +40,8 @@ class MatterPower:
     model : path or str
         A folder, or a model that comes with the package.
     nonlinear : bool
-        Apply HMcode2020 (:mod:`deepfield.physics.hmcode`), which takes some milliseconds for each spectrum; k is at
-        most 10 h/Mpc then.
+        Apply HMcode2020 (:mod:`deepfield.physics.hmcode`), which takes some milliseconds for each spectrum; k is
+        at most 10 h/Mpc then.
     precision : str
         "double" or "single", of :meth:`on`; single is some 1e-6 off and faster.
 

@@ -68,7 +68,9 @@ def run(
     k, z = np.asarray(table.meta["k"]), np.asarray(table.meta["z"])
     config = config or EmulatorConfig(components=12, seed=seed)
     log.info("%s: %d cosmologies, %d redshifts; left out in %d parts", source, len(table), len(z), folds)
-    found, truth = leave_out(ratios(table), config, inputs=list(FEATURES), outputs=["ratio"], folds=folds, seed=seed)
+    found, truth = leave_out(
+        ratios(table), config, inputs=list(FEATURES), outputs=["ratio"], folds=folds, seed=seed
+    )
     numbers = score(found, truth)
     error = (found.mean / truth - 1).reshape(len(table), len(z), len(k))
     report = Report(

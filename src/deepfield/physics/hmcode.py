@@ -26,7 +26,9 @@ DENSITY = 2.775e11
 
 _K = np.geomspace(1e-4, 1e3, 1000)  # h/Mpc, of the linear spectrum in integrals
 _STEP = np.log(_K[1] / _K[0])
-_MASS = 10 ** (18 / 255 * np.arange(78, 240))  # Msun / h, in the steps of CAMB, whose sum is 0.05 % off the integral
+_MASS = 10 ** (
+    18 / 255 * np.arange(78, 240)
+)  # Msun / h, in the steps of CAMB, whose sum is 0.05 % off the integral
 _RADII = np.geomspace(5e-4, 120.0, 96)  # Mpc/h, of the variance in spheres
 _WIGGLE = np.geomspace(5e-3, 5.0, 512)
 _ONE_HALO = np.geomspace(5e-3, 50.0, 64)  # h/Mpc, where the one-halo term is evaluated
@@ -190,7 +192,10 @@ def _smoothing() -> Array:
 def _smooth(power: Array, m: Array, b: Array, h: Array, tilt: Array) -> Array:
     """The spectrum without oscillations on the grid of wiggles: its ratio to Eisenstein & Hu, smoothed."""
     square = (h * h)[:, None]
-    known = _WIGGLE ** tilt[:, None] * smooth_transfer(_WIGGLE * h[:, None], m[:, None] * square, b[:, None] * square) ** 2
+    known = (
+        _WIGGLE ** tilt[:, None]
+        * smooth_transfer(_WIGGLE * h[:, None], m[:, None] * square, b[:, None] * square) ** 2
+    )
     return (power / known) @ _smoothing().T * known
 
 
@@ -221,8 +226,8 @@ class Growth:
     """Growth without radiation, as HMcode has it, of each row: D = a at early times.
 
     ``share`` is that of matter at the redshift, ``value`` and ``total`` D and its integral over ln a there, and
-    ``dolag`` the factor of the concentration for dark energy (Dolag et al. 2004): growth since z = 10 against that of
-    LCDM by Linder's gamma of 0.55, which differs in LCDM too, by some thousandths.
+    ``dolag`` the factor of the concentration for dark energy (Dolag et al. 2004): growth since z = 10 against
+    that of LCDM by Linder's gamma of 0.55, which differs in LCDM too, by some thousandths.
     """
 
     log_a = np.linspace(np.log(1e-3), 0.0, 46)
