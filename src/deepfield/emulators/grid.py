@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ DEGREE = (6, 5, 4)
 _TILTS = (0.79, 1.21)  # of n_s
 _LEVELS = 6  # terms of the amplitude in n_s
 _HORIZON = (7, 6)  # degree of ln r
-_PART, _BATCH = 4096, 131072
+_PART, _ROWS, _BATCH = 4096, 1024, 131072
 
 
 class Grid:
@@ -61,7 +60,7 @@ class Grid:
         self._dense[tuple(terms(_HORIZON).T)] = self.horizon
         self.place = np.full(CELLS, -1, np.int16)
         self.levels, self.table = self._lay_out()
-        self._orders = np.arange(max(len(self.tilt), max(DEGREE) + 1), dtype=self.dtype)
+        self._orders = np.arange(len(self.tilt), dtype=self.dtype)
         self._numbers = tuple(np.array(v, self.dtype)[:, None] for v in (CELLS, np.subtract(CELLS, 1)))
 
     # Laying out.
@@ -70,8 +69,7 @@ class Grid:
         """Polynomials (cells, terms, levels) and (cells, terms, Z * K) of the cells that the box reaches."""
         nodes = [np.cos(np.pi * (np.arange(d + 1) + 0.5) / (d + 1)) for d in DEGREE]
         grids = np.meshgrid(*nodes, indexing="ij")
-        orders = np.arange(max(DEGREE) + 1.0)
-        fitted: Any = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids]), orders))
+        fitted: Any = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids])))
         u, v = (-1 + (2 * np.arange(n)[:, None] + 1 + x) / n for n, x in zip(CELLS[:2], nodes))
         m, b = within(u[:, None, :, None], v[None, :, None, :])  # (cells, cells, nodes, nodes)
         m, b = np.broadcast_arrays(m, b)
@@ -182,17 +180,24 @@ class Grid:
         which, inside = which[order], inside[:, order]
         tilt, sigma_8 = theta[order, 3], theta[order, 4]
         angle = np.arccos((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])))
-        tilts = np.cos(angle[:, None] * self._orders[: len(self.tilt)])
-        amplitude = sigma_8 * sigma_8
-        edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
-        for i, j in pairwise(edges):
-            polynomials, cell = _polynomials(inside[:, i:j], self._orders), which[i]
-            level = amplitude[i:j] * np.exp((polynomials @ self.levels[cell] * tilts[i:j, :_LEVELS]).sum(1))
-            tilted = (tilts[i:j] * level[:, None]) @ self.tilt
-            root = (polynomials @ self.table[cell]).reshape(j - i, len(self.z), -1)
-            root *= root
-            root *= tilted[:, None]
-            out[order[i:j]] = root
+        tilts, amplitude = np.cos(angle[:, None] * self._orders), sigma_8 * sigma_8
+        # Arrays are filled again and again, and small enough for a core's own cache.
+        root, tilted = (np.empty((_ROWS, n), self.dtype) for n in (self.table.shape[2], self.tilt.shape[1]))
+        edges = np.append(np.flatnonzero(np.diff(which)) + 1, len(which))
+        for start in range(0, len(which), _ROWS):
+            stop = min(start + _ROWS, len(which))
+            polynomials = _polynomials(inside[:, start:stop])
+            i = start
+            for j in [*edges[(edges > start) & (edges < stop)].tolist(), stop]:
+                n, cell, now = j - i, which[i], polynomials[i - start : j - start]
+                level = amplitude[i:j] * np.exp((now @ self.levels[cell] * tilts[i:j, :_LEVELS]).sum(1))
+                np.matmul(tilts[i:j] * level[:, None], self.tilt, out=tilted[:n])
+                np.matmul(now, self.table[cell], out=root[:n])
+                np.square(root[:n], out=root[:n])
+                found = root[:n].reshape(n, len(self.z), -1)
+                found *= tilted[:n, None]
+                out[order[i:j]] = found
+                i = j
 
 
 def _recurrence(x: float, top: int) -> list[float]:
@@ -209,11 +214,19 @@ def _terms() -> NDArray[np.intp]:
     return np.stack([i, j, k])[:, i / DEGREE[0] + j / DEGREE[1] + k / DEGREE[2] < 1.0001]
 
 
-def _polynomials(at: Array, orders: Array) -> Array:
+def _polynomials(at: Array) -> Array:
     """Products of Chebyshev polynomials (N, terms) at points (3, N) of a cell."""
+    every = np.empty((max(DEGREE) + 1, *at.shape), at.dtype)
+    every[0], every[1] = 1, at
+    twice = 2 * at
+    for i in range(2, len(every)):
+        np.multiply(twice, every[i - 1], out=every[i])
+        every[i] -= every[i - 2]
     i, j, k = _terms()
-    every = np.cos(np.arccos(np.minimum(np.maximum(at, -1), 1))[:, None] * orders[: max(DEGREE) + 1, None])
-    return (every[0, i] * every[1, j] * every[2, k]).T
+    found = every[i, 0]
+    found *= every[j, 1]
+    found *= every[k, 2]
+    return found.T
 
 
 def _horizon(direct: Direct) -> Array:
