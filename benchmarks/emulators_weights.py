@@ -23,12 +23,12 @@ from deepfield.core.report import machine
 from deepfield.core.store import versions
 from deepfield.emulators.growth import growth, late_time
 from deepfield.emulators.linear import Run, Transfer
-from deepfield.emulators.power import MatterPower, save_linear
+from deepfield.emulators.power import USUAL_SHARE, MatterPower, save_linear
 from deepfield.physics.power import smooth_transfer, variance
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "src" / "deepfield" / "emulators" / "weights"
-VALIDATION = 4  # held-out cosmologies of the stated errors; the numbers that are printed come from the others
+VALIDATION = 5  # held-out cosmologies of the stated errors; the numbers that are printed come from the others
 K = np.geomspace(1e-4, 50, 300)
 
 Item = dict[str, np.ndarray]
@@ -88,12 +88,14 @@ def fit_late(design: list[Item]) -> np.ndarray:
 
 def truth_of(item: Item) -> np.ndarray:
     """P (Z, K) of the Boltzmann code, with the sigma_8 of the item."""
+    if "truth" in item:
+        return item["truth"]
     _, _, _, h = cosmology(item)
     tilt, sigma_8 = item["theta"][3:].tolist()
     fine = np.geomspace(2e-4, 20, 6000)
     inside = item["k"] > 2e-5  # on() sets the first of these to one
     level = sigma_8**2 / variance(fine, fine**tilt * run_of(item).on(np.log(fine * h)) ** 2, 8.0)
-    return np.array(
+    item["truth"] = np.array(
         [
             level
             * K**tilt
@@ -101,6 +103,7 @@ def truth_of(item: Item) -> np.ndarray:
             for j in range(len(REDSHIFTS))
         ]
     )
+    return item["truth"]
 
 
 def calm(item: Item) -> np.ndarray:
@@ -121,9 +124,11 @@ def linear(work: Path) -> None:
     design, tests = items(work, "d"), items(work, "t")
     late = fit_late(design)
     runs = [run_of(item, late) for item in design]
-    curve = {n: Transfer.fit(runs[:n]).left_out for n in (16, 24, 32, 48, 64, 96) if n < len(runs)}
+    curve = {n: rms(Transfer.fit(runs[:n]).left_out) for n in (16, 32, 48, 64) if n < len(runs)}
     transfer = Transfer.fit(runs)
-    curve[len(runs)] = transfer.left_out
+    curve[len(runs)] = rms(transfer.left_out)
+    shares = np.array([run.omega_b_h2 / run.omega_m_h2 for run in runs])
+    steepness = float(np.clip(np.polyfit(shares, np.log(transfer.left_out), 1)[0], 0, 10))
     print(len(runs), "design points,", len(tests), "test cosmologies; left out, by number:", curve)
     folder = WEIGHTS / "matter-power-linear"
     card = {
@@ -133,10 +138,12 @@ def linear(work: Path) -> None:
         "versions": versions(),
     }
     unknown = np.array([[np.log(1e-4), np.log(50)], [1e-3, 1e-3]])
-    save_linear(folder, transfer, late, unknown, unknown, card)
+    save_linear(folder, transfer, late, unknown, unknown, steepness, card)
     powers = MatterPower(folder), MatterPower(folder, nonlinear=True)
     first = [errors(power, tests[:VALIDATION]) for power in powers]
-    stated = [state(error, k) for error, k in zip(first, (K, NONLINEAR_K))]
+    growth_of_error = np.exp(steepness * (np.array([t["theta"][1] / t["theta"][0] for t in tests]) - USUAL_SHARE))
+    early, later = (g[:, None, None] for g in np.split(growth_of_error, [VALIDATION]))
+    stated = [state(error / early, k) for error, k in zip(first, (K, NONLINEAR_K))]
     second = [errors(power, tests[VALIDATION:]) for power in powers]
     quiet = np.array([calm(item) for item in tests[VALIDATION:]])
     size = np.abs(second[0])
@@ -144,7 +151,8 @@ def linear(work: Path) -> None:
     numbers = {
         "design": len(runs),
         "left_out_by_number": curve,
-        **describe(second[0], K, stated[0]),
+        **describe(second[0], K, stated[0], later),
+        "steepness": steepness,
         "away_from_zeros": {
             "share": float(quiet.mean()),
             "rms": float(np.sqrt((away**2).mean())),
@@ -161,9 +169,9 @@ def linear(work: Path) -> None:
             where = f"k = {k[at[1]]:.3g}, z = {REDSHIFTS[at[0]]}"
             print("  worst", item["theta"].round(3), f"{100 * size[i].max():.3f} % at {where}")
     card["left_out"] = {n: numbers[n] for n in ("rms", "median_worst", "largest")}
-    curved = describe(second[1], NONLINEAR_K, stated[1])
+    curved = describe(second[1], NONLINEAR_K, stated[1], later)
     card["left_out_nonlinear"] = {n: curved[n] for n in ("median", "p99", "largest")}
-    save_linear(folder, transfer, late, *stated, card)
+    save_linear(folder, transfer, late, *stated, steepness, card)
     write("linear", numbers)
     write("nonlinear", curved | {"machine": machine()})
 
@@ -176,10 +184,14 @@ def state(error: np.ndarray, k: np.ndarray) -> np.ndarray:
     return np.array([np.log(np.sqrt(edges[1:] * edges[:-1])), np.maximum(sizes, 1e-6)])
 
 
-def describe(error: np.ndarray, k: np.ndarray, stated: np.ndarray) -> dict:
-    """Errors (T, Z, K) in numbers."""
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def describe(error: np.ndarray, k: np.ndarray, stated: np.ndarray, factor: np.ndarray) -> dict:
+    """Errors (T, Z, K) in numbers; the stated ones are of the nodes, times a factor (T, 1, 1)."""
     size = np.abs(error)
-    expected = np.exp(np.interp(np.log(k), stated[0], np.log(stated[1])))
+    expected = np.exp(np.interp(np.log(k), stated[0], np.log(stated[1]))) * factor
     return {
         "tests": len(error),
         "rms": float(np.sqrt((error**2).mean())),

@@ -75,7 +75,7 @@ def power(
         "z": np.repeat(redshifts, nk),
         "k": np.tile(k, len(redshifts)),
         "power": spectra.ravel(),
-        "relative_error": np.tile(emulator.error(k), len(redshifts)),
+        "relative_error": np.tile(emulator.error(k, cosmology), len(redshifts)),
     }
     write(Table(columns), out)
     content = {"out": str(out), "rows": len(spectra.ravel()), "redshifts": redshifts.tolist()}

@@ -21,7 +21,7 @@ are learnt, a Gaussian process in the plane, and how fast they fall is chosen on
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -107,15 +107,15 @@ class Transfer:
         Series of ln r (r in Mpc), of the a_j and of the b_j.
     form, ratio : Array (P, X) and (Q, X)
         The shapes A and B on :data:`LN_X`.
-    left_out : float
-        Error of T (rms, relative) on runs left out of the fit; NaN where there was none.
+    left_out : Array (N,)
+        Error of T (rms over k, relative) of each run when it is left out of the fit; empty where there was none.
     """
 
     degree: tuple[int, int]
     weights: Array
     form: Array
     ratio: Array
-    left_out: float = float("nan")
+    left_out: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def fit(cls, runs: list[Run], *, degree: tuple[int, int] = (12, 10), components: int = 24) -> Transfer:
@@ -223,26 +223,26 @@ def _solve(features: Array, target: Array) -> Array:
     return np.asarray(found, dtype=np.float64)
 
 
-def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, float]:
-    """A series (F, Q) under the prior of falling coefficients, and its error on runs left out.
+def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, Array]:
+    """A series (F, Q) under the prior of falling coefficients, and its error (N,) on each run left out.
 
-    The error (root of the sum over Q, mean over runs) is that of Rasmussen & Williams (2006), equation 5.12: each
-    run from all others.
+    The error, a root of the sum over Q, is that of Rasmussen & Williams (2006), equation 5.12: each run from all
+    others.
     """
     features, exponents = chebyshev(at[0], at[1], degree), terms(degree)
-    best: tuple[float, Array] | None = None
+    best: tuple[Array, Array] | None = None
     for first, second, noise in product(RATES, RATES, NOISES):
         prior = np.exp(-2 * (exponents @ [first, second]))
         covariance = (features * prior) @ features.T
         covariance /= covariance.diagonal().mean()
         inverse = np.linalg.inv(covariance + noise**2 * np.eye(len(target)))
         solved = inverse @ target
-        missed = float((((solved / inverse.diagonal()[:, None]) ** 2).sum(1)).mean())
-        if best is None or missed < best[0]:
+        missed = ((solved / inverse.diagonal()[:, None]) ** 2).sum(1)
+        if best is None or missed.mean() < best[0].mean():
             scale = ((features * prior) * features).sum(1).mean()
             best = missed, (prior[:, None] * (features.T @ solved)) / scale
     assert best is not None
-    return best[1], float(np.sqrt(best[0]))
+    return best[1], np.sqrt(best[0])
 
 
 def _plane(n: int, m: int) -> tuple[Array, Array]:

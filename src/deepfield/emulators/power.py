@@ -25,6 +25,9 @@ K_RANGE, Z_RANGE = (1e-4, 50.0), (0.0, 3.0)
 
 SHIPPED = "matter-power-linear"
 
+USUAL_SHARE = 0.2
+"""Of baryons in the matter, for which errors are stated if no cosmology is given."""
+
 _NONLINEAR = (1e-4, 10.0)
 _TOGETHER = 32  # cosmologies that go through the halo model at once
 _MANY = 5000  # cosmologies for which laying out a grid pays
@@ -70,6 +73,7 @@ class MatterPower:
         self.late, self.nonlinear = tensors["late"], nonlinear
         self.k_range = _NONLINEAR if nonlinear else K_RANGE
         self._errors = tensors["error_nonlinear" if nonlinear else "error"]
+        self._steepness = float(tensors["steepness"])
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
         self.direct = Direct(self.transfer, self.late)
@@ -141,10 +145,27 @@ class MatterPower:
         found = hmcode(k, linear, share, baryons, h, tilt, np.tile(z, len(theta)))
         return found.reshape(len(theta), len(z), -1)
 
-    def error(self, k: ArrayLike) -> Array:
-        """Relative error (K,) expected at k: 68 % of spectra of held-out cosmologies of the box are nearer."""
+    def error(self, k: ArrayLike, cosmology: Any = None) -> Array:
+        """Relative error expected at k, of one standard deviation, at any redshift.
+
+        Parameters
+        ----------
+        k : array (K,)
+        cosmology : optional
+            As in a call. Errors grow with the share of baryons; without a cosmology it is a fifth of the matter.
+
+        Returns
+        -------
+        Array ([N,] K)
+        """
         wave = check_k(k, self.k_range)
-        return np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
+        typical = np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
+        if cosmology is None:
+            return typical
+        theta, one, _ = read_cosmology(cosmology)
+        share = np.asarray(theta)[:, 1] / np.asarray(theta)[:, 0]
+        found = typical * np.exp(self._steepness * (share - USUAL_SHARE))[:, None]
+        return found[0] if one else found
 
 
 def save_linear(
@@ -153,6 +174,7 @@ def save_linear(
     late: Array,
     error: Array,
     error_nonlinear: Array,
+    steepness: float,
     card: dict[str, Any],
 ) -> None:
     """Write a model of the linear spectrum.
@@ -162,7 +184,9 @@ def save_linear(
     late : Array (12,)
         Of :func:`deepfield.emulators.growth.late_time`.
     error, error_nonlinear : Array (2, E)
-        Nodes of ln k (k in h/Mpc) and relative errors there.
+        Nodes of ln k (k in h/Mpc) and relative errors there, where baryons have their usual share.
+    steepness : float
+        How the logarithm of errors grows with the share of baryons.
     """
     arrays = {"weights": transfer.weights, "form": transfer.form, "ratio": transfer.ratio}
     # Shapes in single precision: their rounding is 1e-7, the emulator's error 1e-3 to 1e-4.
@@ -170,7 +194,7 @@ def save_linear(
         name: torch.tensor(a, dtype=torch.float32 if name != "weights" else None) for name, a in arrays.items()
     }
     weights |= {name: torch.tensor(a) for name, a in (("late", late), ("error", error))}
-    weights["error_nonlinear"] = torch.tensor(error_nonlinear)
+    weights |= {"error_nonlinear": torch.tensor(error_nonlinear), "steepness": torch.tensor(steepness)}
     save(folder, Saved("emulators", {"kind": "linear", "degree": list(transfer.degree)}, weights, card))
 
 
