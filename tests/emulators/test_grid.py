@@ -55,6 +55,14 @@ def test_nothing_outside_the_box_is_answered(grid, theta):
             grid(wrong)
 
 
+def test_spectra_go_where_they_are_told(grid, theta):
+    out = np.empty((20, 2, 60), np.float32)
+    assert grid(theta[:20], out=out) is out
+    assert (out == grid(theta[:20])).all()
+    with pytest.raises(DeepfieldError, match="out is float64 of shape"):
+        grid(theta[:20], out=np.empty((20, 2, 60)))
+
+
 def test_double_precision_is_no_other_spectrum(power, theta):
     k = np.array([0.01, 0.3])
     double = power.on(k)(theta[:50])

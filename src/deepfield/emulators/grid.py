@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.emulators.direct import NODES, Direct, sphere
 from deepfield.emulators.growth import growth_series, late_time
 from deepfield.emulators.linear import chebyshev, terms, unit, within
@@ -32,7 +33,7 @@ CELLS = (8, 4, 32)
 SHIFT = (4.355, 5.005)
 """Of ln(r h) with r in Mpc: all that the box reaches, with room."""
 
-DEGREE = (6, 5, 4)
+DEGREE = (5, 4, 3)
 _TILTS = (0.79, 1.21)  # of n_s
 _LEVELS = 6  # terms of the amplitude in n_s
 _HORIZON = (7, 6)  # degree of ln r
@@ -61,6 +62,7 @@ class Grid:
         self.place = np.full(CELLS, -1, np.int16)
         self.levels, self.table = self._lay_out()
         self._orders = np.arange(len(self.tilt), dtype=self.dtype)
+        self._flat = _terms() + (max(DEGREE) + 1) * np.arange(3)[:, None]
         self._numbers = tuple(np.array(v, self.dtype)[:, None] for v in (CELLS, np.subtract(CELLS, 1)))
 
     # Laying out.
@@ -118,15 +120,17 @@ class Grid:
 
     # Evaluating.
 
-    def __call__(self, theta: Any, xp: Any = np) -> Any:
+    def __call__(self, theta: Any, xp: Any = np, out: Array | None = None) -> Any:
         """P (N, Z, K) in (Mpc/h)^3 of parameters (N, 5) in the order of the box.
+
+        ``out`` is an array of that shape and the grid's precision to write to, which saves making a new one.
 
         Raises
         ------
         DeepfieldError
             If a parameter is outside the box.
         """
-        if xp is np and len(theta) == 1:
+        if xp is np and len(theta) == 1 and out is None:
             row = np.asarray(theta)[0].tolist()
             if all(low <= value <= high for value, (low, high) in zip(row, BOX.values())):
                 return self._one(*row)
@@ -134,7 +138,11 @@ class Grid:
         if xp is not np:
             return self.direct(theta, self.k, self.z, xp)
         theta = np.asarray(theta, dtype=self.dtype)
-        out = np.empty((len(theta), len(self.z), len(self.k)), self.dtype)
+        shape = (len(theta), len(self.z), len(self.k))
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        elif out.shape != shape or out.dtype != self.dtype:
+            raise DeepfieldError(f"out is {out.dtype} of shape {out.shape}; the spectra are {self.dtype}, {shape}")
         for i in range(0, len(theta), _BATCH):
             self._fill(theta[i : i + _BATCH], out[i : i + _BATCH])
         return out
@@ -149,8 +157,8 @@ class Grid:
             cell.append(min(max(int(x * n), 0), n - 1))
             inside.append(_recurrence(2 * (x * n - cell[-1]) - 1, max(DEGREE)))
         which = self.place[tuple(cell)]
-        every, (i, j, k) = np.array(inside, self.dtype), _terms()
-        polynomials = every[0, i] * every[1, j] * every[2, k]
+        first, second, third = np.array(inside, self.dtype).take(self._flat)
+        polynomials = first * second * third
         tilts = np.array(
             _recurrence((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])), len(self.tilt) - 1)
         )
