@@ -23,7 +23,7 @@ RESULT = Path(__file__).parent / "results" / "emulators_chain.json"
 FIDUCIAL = np.array([0.31, 0.049, 0.68, 0.965, 0.81])
 K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
 VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
-STEPS, DRAWS = 4000, 30
+STEPS, DRAWS = 2500, 12
 ABOUT = (
     f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with"
     f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its"
@@ -96,17 +96,35 @@ def chain(work: Path) -> None:
         )
 
 
+def slopes(work: Path) -> None:
+    """What moves the means to first order: matrix from relative differences of the data to parameters."""
+    from deepfield.emulators import MatterPower
+
+    power, low, high = MatterPower(nonlinear=True), *np.array(list(BOX.values())).T
+    steps, middle = 1e-2 * (high - low), power(FIDUCIAL, K, Z)
+    rise = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
+    rise = rise / (2 * steps[:, None]) / (middle * errors()).ravel()
+    gain = np.linalg.inv(rise @ rise.T) @ rise / np.tile(errors(), len(Z))
+    with np.load(work / "chain.npz") as file:
+        draws = file["draws"]
+    with atomic(work / "slopes.npz") as temporary:
+        np.savez(temporary, gain=gain, spectra=power(draws, K, Z))
+
+
 def camb(work: Path, seconds: float) -> None:
     began = time.monotonic()
     with np.load(work / "chain.npz") as file:
         draws, values, std, took = (file[n] for n in ("draws", "values", "std", "seconds"))
-    data, found, times = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz"), [], []
+    with np.load(work / "slopes.npz") as file:
+        gain, spectra = file["gain"], file["spectra"]
+    data, found, times, moved = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz"), [], [], []
     for i, row in enumerate(draws):
         path = work / f"c{i:03d}.npz"
         if not path.exists() and time.monotonic() - began > seconds:
             print(i, "of", len(draws))
             return
         spectrum = camb_spectrum(row, path)
+        moved.append(gain @ (spectrum / spectra[i] - 1).ravel() / std)
         found.append(-0.5 * np.sum(((spectrum / data - 1) / errors()) ** 2))
         with np.load(path) as file:
             times.append(float(file["cpu"]))
@@ -122,6 +140,7 @@ def camb(work: Path, seconds: float) -> None:
         "camb_seconds": float(np.median(times)),
         "effective": float(1 / (weights**2).sum()),
         "difference": [float(difference.mean()), float(difference.std())],
+        "first_order": dict(zip(BOX, np.mean(moved, 0).tolist())),
         "shifts": dict(zip(BOX, ((weights @ draws - draws.mean(0)) / std).tolist())),
     }
     with atomic(RESULT) as temporary:
@@ -131,9 +150,14 @@ def camb(work: Path, seconds: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("chain", "camb"))
+    parser.add_argument("what", choices=("chain", "slopes", "camb"))
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    chain(given.work) if given.what == "chain" else camb(given.work, given.seconds)
+    if given.what == "camb":
+        camb(given.work, given.seconds)
+    else:
+        if given.what == "chain":
+            chain(given.work)
+        slopes(given.work)
