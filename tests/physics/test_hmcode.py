@@ -1,11 +1,11 @@
-"""HMcode2020 against CAMB's own, on a linear spectrum that is CAMB's within 0.1 %."""
+"""HMcode2020: its limits and parts; emulators/test_power.py has it against CAMB's."""
 
 import numpy as np
 import pytest
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.physics.hmcode import hmcode
-from deepfield.physics.power import transfer
+from deepfield.physics.hmcode import Growth, hmcode
+from deepfield.physics.power import growth, transfer
 
 
 def linear(k):
@@ -41,3 +41,25 @@ def test_rows_do_not_know_of_each_other():
 def test_wavenumbers_beyond_are_refused():
     with pytest.raises(DeepfieldError, match="0 to 50"):
         hmcode([100.0], linear, 0.31, 0.049, 0.68, 0.965, 0.0)
+
+
+def test_growth_is_that_of_dark_energy_in_general():
+    z = np.array([0.0, 1.0, 3.0])
+    for w0, wa in ((-1.0, 0.0), (-0.8, 0.3)):
+        found = Growth(*(np.full(3, v) for v in (0.3, w0, wa)), z)
+        assert found.value / found.value[0] == pytest.approx(growth(z, 0.3, w0, wa)[0], rel=1e-4)
+        # Scale factors are found from growth again.
+        assert found.inverse(found.value[:, None])[:, 0] == pytest.approx(1 / (1 + z), rel=1e-4)
+    # Without dark energy D = a, and so is its integral over ln a.
+    alone = Growth(np.full(3, 0.99999), np.full(3, -1.0), np.zeros(3), z)
+    assert alone.value * (1 + z) == pytest.approx(1, rel=1e-4)
+    assert alone.total * (1 + z) == pytest.approx(1, rel=1e-3)
+
+
+def test_neutrinos_and_dark_energy_change_it():
+    k = np.array([1.0])
+    base = hmcode(k, linear, 0.31, 0.049, 0.68, 0.965, 0.0)
+    assert hmcode(k, linear, 0.31, 0.049, 0.68, 0.965, 0.0, f_nu=0.02) != pytest.approx(base, rel=1e-3)
+    # The same linear spectrum today, grown later: haloes formed later and are less concentrated.
+    late = hmcode(np.array([5.0]), linear, 0.31, 0.049, 0.68, 0.965, 0.0, w0=-1.3)
+    assert late < hmcode(np.array([5.0]), linear, 0.31, 0.049, 0.68, 0.965, 0.0)

@@ -176,7 +176,7 @@ def neutrino_growth(k: ArrayLike, omega_m_h2: Array, f_nu: Array, growth: Array)
     Examples
     --------
     >>> cold, whole = neutrino_growth([1e-4, 1.0], np.array([0.14]), np.array([0.02]), np.array([0.78]))
-    >>> bool(whole[0, 0] > 0.999), bool(0.9 < whole[0, 1] < cold[0, 1] < 1)
+    >>> bool(whole[0, 0] > 0.99), bool(0.85 < whole[0, 1] < cold[0, 1] < 0.95)
     (True, True)
     """
     wave = np.asarray(k, float)
