@@ -89,11 +89,16 @@ $(SBI)/.installed:
 	$(SBI)/bin/python -m pip install -q --no-deps --target benchmarks/work/sbibm sbibm==1.1.0
 	touch $@
 
-# Emulators: some ten minutes on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
+# Emulators: half an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
+# emulators_peers.py asks for an environment with cosmopower-jax.
 bench-emulators: $(VENV)/.installed-test
 	$(PY) -m pip install -q -c constraints.txt -e '.[emulators]'
 	$(PY) benchmarks/emulators_fixture.py
+	$(PY) benchmarks/emulators_design.py --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py linear --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_noise.py --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_chain.py chain --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_chain.py camb --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py miratitan
 	$(PY) benchmarks/emulators.py speed
 	$(PY) benchmarks/emulators.py page

@@ -1,9 +1,9 @@
-"""The Boltzmann code's word for the tests: tests/emulators/camb.npz, from CAMB 2.0.5.
+"""The Boltzmann code's word for the tests: tests/emulators/camb.npz, from CAMB 2.0.5 at converged settings.
 
     python benchmarks/emulators_fixture.py
 
-Four cosmologies drawn uniformly in the box: linear spectra at z = 0, 1 and 3, Takahashi's halofit at z = 0 and 1,
-and the sound horizon.
+Four cosmologies drawn uniformly in the box: linear spectra and HMcode2020 at z = 0, 1 and 3, Takahashi's halofit
+at z = 0 and 1, and the sound horizon.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ def main() -> None:
     low, high = np.array(list(BOX.values())).T
     theta = np.random.default_rng(5).uniform(low, high, (4, len(low))).round(4)
     k = np.geomspace(1e-4, 10, 80)
-    linear, curved, horizons = [], [], []
+    linear, nonlinear, curved, horizons = [], [], [], []
     for row in theta:
-        linear.append(spectrum(row, k, [0.0, 1.0, 3.0]))
+        both = (spectrum(row, k, [0.0, 1.0, 3.0], nonlinear=n, accuracy=(2.0, 2.0)) for n in (False, True))
+        for kept, found in zip((linear, nonlinear), both):
+            kept.append(found)
         chosen = parameters(row, [0.0, 1.0], accuracy=(1.0, 1.0), k_max=20.0)
         results = camb.get_results(chosen)
         chosen.InitPower.set_params(ns=row[3], As=2e-9 * (row[4] / results.get_sigma8_0()) ** 2)
@@ -38,7 +40,14 @@ def main() -> None:
     path = Path(__file__).parents[1] / "tests" / "emulators" / "camb.npz"
     with atomic(path) as temporary:
         np.savez_compressed(
-            temporary, theta=theta, k=k, z=[0.0, 1.0, 3.0], linear=linear, halofit=curved, horizon=horizons
+            temporary,
+            theta=theta,
+            k=k,
+            z=[0.0, 1.0, 3.0],
+            linear=linear,
+            nonlinear=nonlinear,
+            halofit=curved,
+            horizon=horizons,
         )
     print(path, path.stat().st_size, "bytes")
 

@@ -35,6 +35,12 @@ def test_cobaya_gets_a_grid(planck, monkeypatch):
     assert theory.calculate(state, H0=68.0, omega_m=0.31, omega_b=0.049, n_s=0.965, sigma8=0.81)
     k, z, spectra = state["Pk_grid", False, "delta_tot", "delta_tot"]
     assert spectra.shape == (len(z), len(k)) and (np.diff(z) > 0).all()
+    assert len(state) == 1
+    theory.nonlinear = True
+    theory.initialize()
+    theory.calculate(state, H0=68.0, omega_m=0.31, omega_b=0.049, n_s=0.965, sigma8=0.81)
+    curved = state["Pk_grid", True, "delta_tot", "delta_tot"]
+    assert curved[2].shape == (len(z), len(k)) and curved[2][0, -1] > 3 * spectra[0, -1]
 
 
 def test_missing_libraries_are_named(planck, monkeypatch):

@@ -24,6 +24,15 @@ def test_power_writes_a_table(tmp_path, power, capsys):
     assert "100 values of P(k, z)" in capsys.readouterr().out
 
 
+def test_power_is_nonlinear_if_asked(tmp_path, power):
+    out = tmp_path / "pk.csv"
+    assert main(["emulators", "power", *COSMOLOGY, "--nk", "20", "--nonlinear", "--out", str(out)]) == 0
+    table = files.read(out)
+    cosmology = {"omega_m": 0.31, "omega_b": 0.049, "h": 0.67, "n_s": 0.965, "sigma_8": 0.81}
+    boost = table.column("power") / power(cosmology, table.column("k"))
+    assert boost[0] == pytest.approx(1, abs=1e-3) and boost[-1] > 5
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -1,39 +1,79 @@
-"""The fast grid against the plain evaluation of the same series."""
+"""The polynomials of the cells against the spectrum from which they are laid out."""
 
 import numpy as np
 import pytest
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.emulators import BOX
-from deepfield.emulators.grid import SHIFT
-from deepfield.physics.power import variance
+from deepfield.emulators.direct import Direct
+from deepfield.emulators.grid import SHIFT, Grid
+from deepfield.emulators.growth import growth
+
+K, Z = np.geomspace(1e-4, 50, 60), np.array([0.0, 1.5])
 
 
-def test_the_grid_is_the_plain_formula(power):
+@pytest.fixture(scope="module")
+def grid(power):
+    return Grid(Direct(power.transfer, power.late), K, Z, np.float32)
+
+
+@pytest.fixture(scope="module")
+def theta():
     low, high = np.array(list(BOX.values())).T
-    theta = np.random.default_rng(3).uniform(low, high, (12, 5))
-    k, fine = np.geomspace(2e-4, 40, 120), np.geomspace(2e-4, 20, 2500)
-    fast = power.on(k)(theta)[:, 0]
-    for row, found in zip(theta, fast):
-        share, baryons, h, tilt, sigma_8 = row
-        m, b = share * h**2, baryons * h**2
-        shape = fine**tilt * power.transfer(fine * h, m, b)[0] ** 2
-        level = sigma_8**2 / variance(fine, shape, 8.0)
-        plain = level * k**tilt * power.transfer(k * h, m, b)[0] ** 2
-        assert found == pytest.approx(plain, rel=3e-4)
+    return np.random.default_rng(3).uniform(low, high, (300, 5))
 
 
-def test_shifts_cover_the_box(power):
-    share, baryons, h = (v.ravel() for v in np.meshgrid([0.1, 0.5], [0.03, 0.07], [0.5, 0.9]))
-    log_r, _, _ = power.transfer.coefficients(share * h**2, baryons * h**2)
-    shift = log_r + np.log(h)
-    assert SHIFT[0] < shift.min() and shift.max() < SHIFT[1]
+def test_the_cells_hold_the_spectrum(grid, theta):
+    error = grid(theta) / grid.direct(theta, K, Z) - 1
+    assert error.shape == (300, 2, 60)
+    assert np.sqrt((error**2).mean()) < 1e-4
+    assert np.quantile(np.abs(error), 0.999) < 5e-4
 
 
-def test_growth_on_the_grid_is_the_integral(power):
-    from deepfield.emulators.growth import growth
+def test_one_cosmology_is_as_many(grid, theta):
+    many = grid(theta[:20])
+    for row, found in zip(theta, many):
+        assert grid(row[None])[0] == pytest.approx(found, rel=2e-5)
 
-    theta = np.array([[0.1, 0.05, 0.5, 0.95, 0.8], [0.5, 0.03, 0.9, 0.95, 0.8], [0.3, 0.05, 0.7, 0.95, 0.8]])
-    z = np.array([0.0, 0.3, 3.0])
-    spectra = power.on([1.0], z)(theta)[..., 0]
-    exact = growth(z, theta[:, 0], theta[:, 2]) ** 2
-    assert spectra / spectra[:, :1] == pytest.approx(exact, rel=1e-5)
+
+def test_corners_of_the_box_are_in_cells(grid):
+    sides = np.array(list(BOX.values()))
+    corners = np.stack([v.ravel() for v in np.meshgrid(*sides, indexing="ij")], -1)
+    which, inside = grid._place(corners.astype(np.float32))
+    assert (which >= 0).all() and np.abs(inside).max() < 1 + 1e-4
+    assert np.isfinite(grid(corners)).all()
+    share, b, h = corners[:, :3].T
+    log_r = grid.direct.transfer.coefficients(share * h**2, b * h**2)[0]
+    assert SHIFT[0] < (log_r + np.log(h)).min() and (log_r + np.log(h)).max() < SHIFT[1]
+
+
+def test_nothing_outside_the_box_is_answered(grid, theta):
+    for rows in (1, 3):
+        wrong = theta[:rows].copy()
+        wrong[-1, 2] = 0.95
+        with pytest.raises(DeepfieldError, match=r"h = 0\.95 is outside"):
+            grid(wrong)
+
+
+def test_spectra_go_where_they_are_told(grid, theta):
+    out = np.empty((20, 2, 60), np.float32)
+    assert grid(theta[:20], out=out) is out
+    assert (out == grid(theta[:20])).all()
+    with pytest.raises(DeepfieldError, match="out is float64 of shape"):
+        grid(theta[:20], out=np.empty((20, 2, 60)))
+
+
+def test_double_precision_is_no_other_spectrum(power, theta):
+    k = np.array([0.01, 0.3])
+    double = power.on(k)(theta[:50])
+    assert double.dtype == np.float64
+    assert Grid(Direct(power.transfer, power.late), k, np.zeros(1), np.float32)(theta[:50]) == pytest.approx(
+        double, rel=2e-5
+    )
+
+
+def test_growth_in_the_cells_is_the_integral(grid, theta):
+    at = np.argmin(np.abs(K - 1.0))
+    found = grid(theta[:30])[..., at]
+    exact = growth(Z, theta[:30, 0], theta[:30, 2]) ** 2
+    assert found[:, 1] / found[:, 0] == pytest.approx(exact[:, 1], rel=2e-4)

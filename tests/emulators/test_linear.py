@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepfield.core.errors import ModelError
-from deepfield.emulators.linear import Run, Transfer, chebyshev, terms, unit
+from deepfield.emulators.linear import Run, Transfer, chebyshev, terms, unit, within
 from deepfield.physics.power import sound_horizon, transfer
 
 
@@ -37,8 +37,10 @@ def test_runs_left_out_are_predicted(fitted):
         assert np.quantile(np.abs(error[calm]), 0.9) < 1e-2
 
 
-def test_the_degree_is_chosen_by_runs_left_out(fitted):
-    assert len(fitted.curve) > 4 and min(fitted.curve.values()) < 0.5 * max(fitted.curve.values())
+def test_more_runs_leave_less_out(fitted):
+    fewer = Transfer.fit(runs(12), components=20)
+    assert fewer.left_out.shape == (12,) and (fitted.left_out > 0).all()
+    assert fitted.left_out.mean() < 0.5 * fewer.left_out.mean()
 
 
 def test_chebyshev_are_cosines():
@@ -47,6 +49,11 @@ def test_chebyshev_are_cosines():
     assert found.shape == (2, len(terms((3, 2))))
     for column, (i, j) in zip(found.T, terms((3, 2))):
         assert column == pytest.approx(np.cos(i * np.arccos(u)) * np.cos(j * np.arccos(v)))
+
+
+def test_the_plane_is_read_both_ways():
+    m, b = within(*unit(np.array([0.05, 0.3]), np.array([0.01, 0.05])))
+    assert m == pytest.approx([0.05, 0.3]) and b == pytest.approx([0.01, 0.05])
 
 
 def test_the_box_is_inside_the_plane():

@@ -7,7 +7,7 @@ from deepfield import data
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
 from deepfield.emulators import SimulatedPower
-from deepfield.emulators.nbody import INPUTS, ratios, reference
+from deepfield.emulators.nbody import FEATURES, INPUTS, features, ratios, reference
 
 STANDARD = dict(zip(INPUTS, (0.14, 0.0225, 0.8, 0.68, 0.965, -1.0, 1.0, 0.0)))
 
@@ -23,10 +23,21 @@ def test_the_shipped_emulator_fits_the_simulations(simulated):
     table = data.load("miratitan4")[::18]
     truth = np.asarray(table["pk"])
     found = simulated.predict(table)
-    base = np.abs(reference(np.stack([table[n] for n in INPUTS], -1), simulated.k, simulated.z) / truth - 1)
+    theta = np.stack([table[n] for n in INPUTS], -1)
+    base = np.abs(reference(theta, simulated.k, simulated.z) / truth - 1)
     error = np.abs(found.mean / truth - 1)
     # These are in its training: how it does on others is in the benchmark.
     assert np.median(error) < 0.005 and np.median(base) > 2 * np.median(error)
+    # On small scales HMcode2020 is near the simulations by itself.
+    small = (simulated.k > 0.1) & (simulated.k < 1)
+    assert np.median(base[..., small]) < 0.04
+
+
+def test_early_dark_energy_is_what_the_regression_sees():
+    theta = np.array([list(STANDARD.values()), list({**STANDARD, "w_0": -0.8, "w_root": 0.4}.values())])
+    early = features(theta)[:, FEATURES.index("early")]
+    assert early[0] < 1e-3 and 0.05 < early[1] < 0.5
+    assert (features(theta)[:, 0] == theta[:, 0]).all()
 
 
 def test_physics_comes_through(simulated):

@@ -6,7 +6,7 @@ from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.emulators import EmulatorConfig, run
 
 
-def test_without_data_halofit_takes_their_place(tmp_path, monkeypatch):
+def test_without_data_hmcode_takes_their_place(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     import importlib
@@ -18,7 +18,7 @@ def test_without_data_halofit_takes_their_place(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.registry, "load", no_network)
     report = run(out=tmp_path / "r", config=EmulatorConfig(components=4), folds=2)
-    assert report["facts"]["data"] == "halofit with a suppression"
+    assert report["facts"]["data"] == "HMcode2020 with a suppression"
     rows = report["tables"]["left_out"]["rows"]
     assert rows[0]["scales"] == "all scales" and 0 < rows[0]["median"] < 1
     assert 0.3 < report["tables"]["coverage"]["rows"][0]["coverage_683"] < 1

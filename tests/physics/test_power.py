@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.physics.power import growth, smooth_transfer, sound_horizon, transfer, variance
+from deepfield.physics.power import growth, neutrino_growth, smooth_transfer, sound_horizon, transfer, variance
 
 CAMB = Path(__file__).parents[1] / "emulators" / "camb.npz"
 
@@ -65,3 +65,15 @@ def test_variance_of_a_power_law():
     k = np.geomspace(1e-5, 1e4, 40_000)
     assert variance(k, 2 * np.pi**2 / k**2, 8.0) == pytest.approx(3 * np.pi / (5 * 8), rel=2e-3)
     assert variance(k, np.ones((3, len(k))), [1.0, 2.0]).shape == (3, 2)
+
+
+def test_neutrinos_slow_small_scales_and_leave_large_ones():
+    growth = np.array([0.78, 0.2])
+    cold, whole = neutrino_growth([1e-5, 10.0], np.full(2, 0.14), np.full(2, 0.02), growth)
+    assert whole[:, 0] == pytest.approx(1, abs=1e-3) and cold[:, 0] == pytest.approx(1, abs=1e-3)
+    # On small scales P falls by some 8 f_nu (Lesgourgues & Pastor 2006), the more the later.
+    assert whole[0, 1] ** 2 == pytest.approx(1 - 8 * 0.02, abs=0.08)
+    assert whole[0, 1] < whole[1, 1]
+    assert whole[:, 1] == pytest.approx(0.98 * cold[:, 1], rel=1e-3)
+    none = neutrino_growth([0.1], np.array([0.14]), np.zeros(1), growth[:1])
+    assert (none[0] == 1).all() and (none[1] == 1).all()

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.optional import require
-from deepfield.emulators.linear import Run
 
 Array = NDArray[np.float64]
 
@@ -48,9 +47,28 @@ def parameters(
     return found
 
 
-def transfer(
-    theta: ArrayLike, z: ArrayLike = 0.0, *, accuracy: tuple[float, float] = CONVERGED
-) -> tuple[Array, Array, float]:
+def solve(
+    theta: ArrayLike, z: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED, k_max: float = _K_MAX
+) -> Any:
+    """CAMB's results with the sigma_8 of ``theta``; HMcode2020 (Mead et al. 2021) is there if asked for.
+
+    The redshifts are ``z`` (Z,) and today.
+    """
+    camb = require("camb", extra="emulators")
+    _, _, _, tilt, sigma_8 = (float(v) for v in np.asarray(theta))
+    redshift = np.unique(np.append(np.atleast_1d(np.asarray(z, float)), 0.0))
+    chosen = parameters(theta, redshift, accuracy=accuracy, k_max=k_max)
+    results = camb.get_results(chosen)
+    # sigma_8 enters through the amplitude: the transfer functions are used again.
+    chosen.InitPower.set_params(ns=tilt, As=2e-9 * (sigma_8 / float(results.get_sigma8_0())) ** 2)
+    chosen.NonLinear = camb.model.NonLinear_pk
+    chosen.NonLinearModel.set_params(halofit_version="mead2020")
+    results.Params.NonLinear = chosen.NonLinear
+    results.calc_power_spectra(chosen)
+    return results
+
+
+def transfer_of(results: Any) -> tuple[Array, Array, float]:
     """Matter transfer functions, straight from the integrator.
 
     Returns
@@ -62,22 +80,20 @@ def transfer(
     horizon : float
         Sound horizon at the drag epoch, Mpc.
     """
-    camb = require("camb", extra="emulators")
-    results = camb.get_results(parameters(theta, z, accuracy=accuracy))
     data = results.get_matter_transfer_data().transfer_data
-    k = data[0, :, 0].astype(float) * float(np.asarray(theta)[2])
+    k = data[0, :, 0].astype(float) * float(results.Params.H0) / 100
     return k, data[6].astype(float)[:, ::-1], float(results.get_derived_params()["rdrag"])
 
 
-def run(theta: ArrayLike, *, accuracy: tuple[float, float] = CONVERGED) -> Run:
-    """One point of a design of :meth:`deepfield.emulators.linear.Transfer.fit`."""
-    share, baryons, h, *_ = (float(v) for v in np.asarray(theta))
-    k, t, horizon = transfer(theta, accuracy=accuracy)
-    return Run(share * h * h, baryons * h * h, k, t[:, 0], horizon)
-
-
-def spectrum(theta: ArrayLike, k: ArrayLike, z: ArrayLike, *, nonlinear: bool = False) -> Array:
-    """P(k, z) (Z, K) in (Mpc/h)^3 with the sigma_8 of ``theta``, at CAMB's default accuracy.
+def spectrum(
+    theta: ArrayLike,
+    k: ArrayLike,
+    z: ArrayLike,
+    *,
+    nonlinear: bool = False,
+    accuracy: tuple[float, float] = (1.0, 1.0),
+) -> Array:
+    """P(k, z) (Z, K) in (Mpc/h)^3 with the sigma_8 of ``theta``, by default at CAMB's default accuracy.
 
     Parameters
     ----------
@@ -86,19 +102,6 @@ def spectrum(theta: ArrayLike, k: ArrayLike, z: ArrayLike, *, nonlinear: bool = 
     nonlinear : bool
         HMcode2020 (Mead et al. 2021).
     """
-    camb = require("camb", extra="emulators")
-    redshift = np.unique(np.append(np.atleast_1d(np.asarray(z, float)), 0.0))
-    chosen = parameters(theta, redshift, accuracy=(1.0, 1.0), k_max=max(_K_MAX, 1.01 * float(np.max(k))))
-    first = camb.get_results(chosen)
-    sigma = float(first.get_sigma8_0())
-    # sigma_8 enters through the amplitude: the transfer functions are used again.
-    chosen.InitPower.set_params(
-        ns=float(np.asarray(theta)[3]), As=2e-9 * (float(np.asarray(theta)[4]) / sigma) ** 2
-    )
-    if nonlinear:
-        chosen.NonLinear = camb.model.NonLinear_pk
-        chosen.NonLinearModel.set_params(halofit_version="mead2020")
-        first.Params.NonLinear = chosen.NonLinear
-    first.calc_power_spectra(chosen)
-    line = first.get_matter_power_interpolator(nonlinear=nonlinear, hubble_units=True, k_hunit=True)
+    results = solve(theta, z, accuracy=accuracy, k_max=max(_K_MAX, 1.01 * float(np.max(k))))
+    line = results.get_matter_power_interpolator(nonlinear=nonlinear, hubble_units=True, k_hunit=True)
     return np.atleast_2d(line.P(np.atleast_1d(np.asarray(z, float)), np.asarray(k, float)))

@@ -33,9 +33,10 @@ def power(
     kmin: float = 1e-4,
     kmax: float = 10.0,
     nk: int = 200,
+    nonlinear: bool = False,
     json: Json = False,
 ) -> None:
-    """Write the linear matter power spectrum of a flat LCDM cosmology.
+    """Write the matter power spectrum of a flat LCDM cosmology.
 
     Parameters
     ----------
@@ -48,7 +49,9 @@ def power(
     z
         Redshifts of 0 to 3, with commas.
     kmin, kmax, nk
-        Wavenumbers, 1e-4 to 50 h/Mpc, evenly in the logarithm.
+        Wavenumbers, 1e-4 to 50 h/Mpc, evenly in the logarithm; with --nonlinear to 10.
+    nonlinear
+        HMcode2020 in place of the linear spectrum.
     """
     import numpy as np
 
@@ -65,14 +68,14 @@ def power(
         raise DeepfieldError(f"wavenumbers go from kmin up to kmax in two steps or more: {kmin}, {kmax}, {nk}")
     k = np.geomspace(kmin, kmax, nk)
     k[0], k[-1] = kmin, kmax
-    emulator = MatterPower()
+    emulator = MatterPower(nonlinear=nonlinear)
     cosmology = {"omega_m": omega_m, "omega_b": omega_b, "h": h, "n_s": n_s, "sigma_8": sigma_8}
     spectra = emulator(cosmology, k, redshifts)
     columns = {
         "z": np.repeat(redshifts, nk),
         "k": np.tile(k, len(redshifts)),
         "power": spectra.ravel(),
-        "relative_error": np.tile(emulator.error(k), len(redshifts)),
+        "relative_error": np.tile(emulator.error(k, cosmology), len(redshifts)),
     }
     write(Table(columns), out)
     content = {"out": str(out), "rows": len(spectra.ravel()), "redshifts": redshifts.tolist()}

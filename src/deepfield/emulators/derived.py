@@ -99,6 +99,8 @@ def lensing_spectra(
 
     Parameters
     ----------
+    power : callable
+        As :class:`deepfield.emulators.MatterPower`; if it has a ``k_range``, not beyond it.
     cosmology : mapping
         One, flat LCDM.
     ell : array (L,)
@@ -124,7 +126,8 @@ def lensing_spectra(
     lever = np.clip(1 - chi[:, None] / chi, 0, None)
     kernel = 1.5 * share / HUBBLE_DISTANCE**2 * (1 + fine) * chi * np.trapezoid(n[:, None] * lever, fine, axis=-1)
     nodes = np.linspace(0.0, 3.0, 31)
-    k = np.geomspace(1e-4, 50, 400)
+    low, high = getattr(power, "k_range", (1e-4, 50.0))
+    k = np.geomspace(low, high, 400)
     line = RectBivariateSpline(nodes, np.log(k), np.log(np.asarray(power(dict(cosmology), k, nodes), float)))
     wave = (multipole[:, None] + 0.5) / chi
     inside = (wave >= k[0]) & (wave <= k[-1])

@@ -1,36 +1,43 @@
 r"""The linear power spectrum on a fixed grid of k and z: what makes a spectrum cost a microsecond.
 
-On a grid, ln k r = ln k + s with one shift s = ln(r h) for each cosmology. The shapes of
-:mod:`deepfield.emulators.linear`, and their first two derivatives, are laid out beforehand at 128 values of s; a
-cosmology takes the nearest and its Taylor series. So a batch is sorted by shift, and a spectrum is two products of
-small matrices and one exponential. sigma_8 is an integral over k of the same columns: nothing is fitted of it,
-or of n_s and h.
+At wavenumbers in h/Mpc the transfer function depends on three numbers: the two of the series of
+:mod:`deepfield.emulators.linear`, u and v, and ln(r h), by which oscillations shift along the grid. The space of
+the three is cut into cells, 32 along the shift, and in each T at every k is a polynomial. So a batch of
+cosmologies is sorted by cell, and a spectrum is one product of small matrices, and a square. k^n_s is a short
+series in n_s, and the amplitude that gives sigma_8 is a polynomial of the same kind.
 
-The same lines run on numpy, and on torch where gradients with respect to the cosmology are wanted.
+Laying it out takes some tenths of a second, by :class:`deepfield.emulators.direct.Direct`, from which it differs
+by some 1e-5.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import functools
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
-from deepfield.emulators.growth import growth
-from deepfield.emulators.linear import LN_X, Transfer
-from deepfield.emulators.parameters import BOX
-from deepfield.physics.power import OMEGA_RADIATION
+from deepfield.core.errors import DeepfieldError
+from deepfield.emulators.direct import NODES, Direct, sphere
+from deepfield.emulators.growth import growth_series, late_time
+from deepfield.emulators.linear import chebyshev, terms, unit, within
+from deepfield.emulators.parameters import BOX, check_box
 
 Array = NDArray[np.float64]
 
-BINS = 128
-SHIFT = (np.log(60.0), np.log(180.0))
-"""ln(r h) with r in Mpc over the whole box, with room."""
+CELLS = (8, 4, 32)
+"""Along u, v and the shift."""
 
-_NODES = np.geomspace(6e-4, 9.0, 112)
-_CHUNK = 65536
+SHIFT = (4.355, 5.005)
+"""Of ln(r h) with r in Mpc: all that the box reaches, with room."""
+
+DEGREE = (5, 4, 3)
+_TILTS = (0.79, 1.21)  # of n_s
+_LEVELS = 6  # terms of the amplitude in n_s
+_HORIZON = (7, 6)  # degree of ln r
+_PART, _ROWS, _BATCH = 4096, 1024, 131072
 
 
 class Grid:
@@ -38,150 +45,227 @@ class Grid:
 
     Parameters
     ----------
-    transfer : Transfer
+    direct : Direct
     k : Array (K,)
         h/Mpc.
     z : Array (Z,)
-    late : Array (2,)
-        Of :func:`late_time`.
     dtype : type
         float64, or float32, which costs less; what it loses is far below the emulator's error.
     """
 
-    def __init__(self, transfer: Transfer, k: Array, z: Array, late: Array, dtype: Any = np.float64) -> None:
-        self.transfer, self.k, self.z, self.late, self.dtype = transfer, k, z, late, np.dtype(dtype)
-        self.weights = transfer.weights
-        log_k = np.log(np.concatenate([k, _NODES]))
-        self.width = (SHIFT[1] - SHIFT[0]) / BINS
-        self.centres = SHIFT[0] + self.width * (np.arange(BINS) + 0.5)
-        # n_s is one coefficient more of the exponent, with ln k as its shape.
-        tilt = np.broadcast_to(log_k, (BINS, 1, len(log_k)))
-        form = np.concatenate([2 * self._layout(transfer.form, log_k), tilt], 1)
-        self.form = np.ascontiguousarray(form, dtype=self.dtype)
-        self.ratio = np.ascontiguousarray(self._layout(transfer.ratio, log_k), dtype=self.dtype)
-        step, x = np.log(_NODES[1] / _NODES[0]), 8 * _NODES
-        window = np.where(x < 0.1, 1 - x**2 / 10, 3 * (np.sin(x) - x * np.cos(x)) / x**3)
-        self.sphere = (step * _NODES**3 / (2 * np.pi**2) * window**2).astype(self.dtype)
-        self.growth_series = _growth_series(z) if z.any() else None
-        self._torch: dict[str, Any] = {}
+    def __init__(self, direct: Direct, k: Array, z: Array, dtype: Any = np.float64) -> None:
+        self.direct, self.k, self.z, self.dtype = direct, k, z, np.dtype(dtype)
+        self.tilt = _tilt_series(k, 8 if self.dtype == np.float32 else 13).astype(self.dtype)
+        self.horizon = _horizon(direct).astype(self.dtype)
+        self._dense = np.zeros((_HORIZON[0] + 1, _HORIZON[1] + 1))
+        self._dense[tuple(terms(_HORIZON).T)] = self.horizon
+        self.place = np.full(CELLS, -1, np.int16)
+        self.levels, self.table = self._lay_out()
+        self._orders = np.arange(len(self.tilt), dtype=self.dtype)
+        self._flat = _terms() + (max(DEGREE) + 1) * np.arange(3)[:, None]
+        self._numbers = tuple(np.array(v, self.dtype)[:, None] for v in (CELLS, np.subtract(CELLS, 1)))
 
-    def _layout(self, shapes: Array, log_k: Array) -> Array:
-        """Value, slope and half the curvature of the shapes at every shift: (BINS, 3 * shapes, columns)."""
-        line = CubicSpline(LN_X, shapes.T)
-        at = np.clip(self.centres[:, None] + log_k, LN_X[0], LN_X[-1])
-        parts = [line(at, order) / (2 if order == 2 else 1) for order in range(3)]
-        return np.concatenate(parts, -1).transpose(0, 2, 1)
+    # Laying out.
 
-    def __call__(self, theta: Any, xp: Any = np) -> Any:
-        """P (N, Z, K) in (Mpc/h)^3 of parameters (N, 5) in the order of the box."""
+    def _lay_out(self) -> tuple[Array, Array]:
+        """Polynomials (cells, terms, levels) and (cells, terms, Z * K) of the cells that the box reaches."""
+        nodes = [np.cos(np.pi * (np.arange(d + 1) + 0.5) / (d + 1)) for d in DEGREE]
+        grids = np.meshgrid(*nodes, indexing="ij")
+        fitted: Any = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids])))
+        u, v = (-1 + (2 * np.arange(n)[:, None] + 1 + x) / n for n, x in zip(CELLS[:2], nodes))
+        m, b = within(u[:, None, :, None], v[None, :, None, :])  # (cells, cells, nodes, nodes)
+        m, b = np.broadcast_arrays(m, b)
+        reached, width = _reached(self.horizon), (SHIFT[1] - SHIFT[0]) / CELLS[2]
+        found: list[Array] = []
+        known = self.direct.transfer.coefficients(m.ravel(), b.ravel())
+        log_r, *coefficients = (c.reshape(*m.shape, -1) for c in known)
+        for i in range(CELLS[2]):
+            used = reached[:, :, i]
+            rows = []
+            for x in nodes[2]:
+                shift = SHIFT[0] + width * (i + 0.5 + 0.5 * x)
+                points = m[used].ravel(), b[used].ravel(), np.exp(shift - log_r[used]).ravel()
+                a, ratio = (c[used].reshape(len(points[0]), -1) for c in coefficients)
+                rows.append(self._values(points, shift, a, ratio).reshape(used.sum(), *m.shape[2:], -1))
+            self.place[:, :, i][used] = len(found) + np.arange(used.sum())
+            pieces = np.stack(rows, 3).reshape(used.sum(), fitted.shape[1], -1)
+            found += [(fitted @ piece).astype(self.dtype) for piece in pieces]
+        return np.stack([one[:, :_LEVELS] for one in found]), np.stack([one[:, _LEVELS:] for one in found])
+
+    def _values(self, points: tuple[Array, Array, Array], shift: float, a: Array, ratio: Array) -> Array:
+        """Logarithms of amplitudes, and T (N, levels + Z * K), of points of the plane and h, of one shift all."""
+        m, b, h = points
+        share, both = m / h**2, np.concatenate([self.k, NODES])
+        shapes = self.direct.shapes(self.direct.places(both, shift)).T
+        shapes, a, ratio = (x.astype(self.dtype) for x in (shapes, a, ratio))
+        base = np.exp(a @ shapes[: a.shape[1]]) * (ratio @ shapes[a.shape[1] :])
+        cosmology = (share, m, b, h)
+        today = base.copy()
+        near = both < 0.05
+        today[:, near] *= 1 + late_time(both[near], 0.0, *cosmology, self.direct.late)
+        inner = today[:, len(self.k) :]
+        angle = np.pi * (np.arange(_LEVELS) + 0.5) / _LEVELS
+        tilts = 0.5 * sum(_TILTS) + 0.5 * (_TILTS[1] - _TILTS[0]) * np.cos(angle)
+        series = 2 / _LEVELS * np.cos(np.arange(_LEVELS)[:, None] * angle)
+        series[0] /= 2
+        variance = inner**2 @ (sphere()[:, None] * _from_pivot(NODES[:, None], tilts))
+        found = [-np.log(variance) @ series.T]
+        for z in self.z.tolist():
+            then = today[:, : len(self.k)]
+            if z:
+                late = late_time(self.k, z, *cosmology, self.direct.late)
+                then = base[:, : len(self.k)] * ((1 + late) * growth_series(z, share, m)[:, None])
+            found.append(then)
+        return np.concatenate(found, 1)
+
+    # Evaluating.
+
+    def __call__(self, theta: Any, xp: Any = np, out: Array | None = None) -> Any:
+        """P (N, Z, K) in (Mpc/h)^3 of parameters (N, 5) in the order of the box.
+
+        ``out`` is an array of that shape and the grid's precision to write to, which saves making a new one.
+
+        Raises
+        ------
+        DeepfieldError
+            If a parameter is outside the box.
+        """
+        if xp is np and len(theta) == 1 and out is None:
+            row = np.asarray(theta)[0].tolist()
+            if all(low <= value <= high for value, (low, high) in zip(row, BOX.values())):
+                return self._one(*row)
+        check_box(theta)
         if xp is not np:
-            return self._tensors(theta, xp)
-        out = np.empty((len(theta), max(len(self.z), 1), len(self.k)), self.dtype)
-        for i in range(0, len(theta), _CHUNK):
-            self._fill(theta[i : i + _CHUNK], out[i : i + _CHUNK])
+            return self.direct(theta, self.k, self.z, xp)
+        theta = np.asarray(theta, dtype=self.dtype)
+        shape = (len(theta), len(self.z), len(self.k))
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        elif out.shape != shape or out.dtype != self.dtype:
+            raise DeepfieldError(f"out is {out.dtype} of shape {out.shape}; the spectra are {self.dtype}, {shape}")
+        for i in range(0, len(theta), _BATCH):
+            self._fill(theta[i : i + _BATCH], out[i : i + _BATCH])
         return out
 
-    def _prepare(self, theta: Any, xp: Any, weights: Any) -> tuple[Any, ...]:
-        """Coefficients of exponent and root, the bin of each row."""
-        share, baryons, h, tilt, _ = theta.T
+    def _one(self, share: float, b: float, h: float, tilt: float, sigma_8: float) -> Array:
+        """A single cosmology, its few numbers by plain arithmetic."""
+        u, v = unit(share * h * h, b * h * h)
+        log_r = np.array(_recurrence(u, _HORIZON[0])) @ self._dense @ np.array(_recurrence(v, _HORIZON[1]))
+        shift = (math.log(h) + float(log_r) - SHIFT[0]) / (SHIFT[1] - SHIFT[0])
+        cell, inside = [], []
+        for x, n in ((0.5 * u + 0.5, CELLS[0]), (0.5 * v + 0.5, CELLS[1]), (shift, CELLS[2])):
+            cell.append(min(max(int(x * n), 0), n - 1))
+            inside.append(_recurrence(2 * (x * n - cell[-1]) - 1, max(DEGREE)))
+        which = self.place[tuple(cell)]
+        first, second, third = np.array(inside, self.dtype).take(self._flat)
+        polynomials = first * second * third
+        tilts = np.array(
+            _recurrence((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])), len(self.tilt) - 1)
+        )
+        level = sigma_8 * sigma_8 * math.exp(float(polynomials @ self.levels[which] @ tilts[:_LEVELS]))
+        root = (polynomials @ self.table[which]).reshape(1, len(self.z), -1)
+        root *= root
+        root *= (tilts * level).astype(self.dtype) @ self.tilt
+        return root
+
+    def _place(self, theta: Array) -> tuple[Array, Array]:
+        """Cell (N,) and place (3, N) in it."""
+        share, b, h = theta[:, :3].T
         square = h * h
-        m = share * square
-        log_r, a, b = self.transfer.coefficients(m, baryons * square, xp, weights)
-        place = (log_r + xp.log(h) - SHIFT[0]) / self.width
-        plain = place if xp is np else place.detach().cpu().numpy()
-        bins = np.minimum(np.maximum(plain.astype(np.int64), 0), BINS - 1)
-        offset = ((place - (bins if xp is np else xp.as_tensor(bins).to(place)) - 0.5) * self.width)[:, None]
-        first, slope = a * offset, b * offset
-        exponent = xp.concatenate([a, first, first * offset, tilt[:, None]], 1)
-        root = xp.concatenate([b, slope, slope * offset], 1)
-        return m, exponent, root, bins
+        u, v = unit(share * square, b * square)
+        log_r = chebyshev(u, v, _HORIZON) @ self.horizon
+        shift = (np.log(h) + log_r - SHIFT[0]) * (1 / (SHIFT[1] - SHIFT[0]))
+        cells, last = self._numbers
+        at = np.stack([0.5 * u + 0.5, 0.5 * v + 0.5, shift]) * cells
+        cell = np.minimum(np.maximum(np.floor(at), 0), last)
+        a, b, c = cell.astype(np.intp)
+        return self.place[a, b, c], 2 * (at - cell) - 1
 
     def _fill(self, theta: Array, out: Array) -> None:
-        m, exponent, root, bins = self._prepare(theta, np, self.weights)
-        exponent, root = exponent.astype(self.dtype, copy=False), root.astype(self.dtype, copy=False)
-        share, h, amplitude = theta[:, 0], theta[:, 2], theta[:, 4] ** 2
-        scale = amplitude[:, None] * np.ones(out.shape[1])
-        if self.growth_series is not None:
-            scale = scale * _growth_from(self.growth_series, share, m, np) ** 2
-        order = np.argsort(bins, kind="stable")
-        edges = [0, *(np.flatnonzero(np.diff(bins[order])) + 1).tolist(), len(bins)]
-        n = len(self.k)
-        for i, j in pairwise(edges):  # a bin's rows stay in a core's own cache
-            rows = order[i:j]
-            shape = exponent[rows] @ self.form[bins[rows[0]]]
-            np.exp(shape, out=shape)
-            factor = root[rows] @ self.ratio[bins[rows[0]]]
-            factor *= factor
-            shape *= factor
-            level = (scale[rows] / (shape[:, n:] @ self.sphere)[:, None]).astype(self.dtype)
-            out[rows] = level[:, :, None] * shape[:, None, :n]
-        if self.growth_series is not None:
-            out *= (1 + self._late(share, m, h, np, self.k)) ** 2
-
-    def _tensors(self, theta: Any, xp: Any) -> Any:
-        """The same with gradients."""
-
-        def own(array: Array) -> Any:
-            return xp.as_tensor(array, dtype=theta.dtype, device=theta.device)
-
-        m, exponent, root, bins = self._prepare(theta, xp, own(self.weights))
-        pieces, n = [], len(self.k)
-        order = np.argsort(bins, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(bins[order])) + 1):
-            at, i = xp.as_tensor(rows, device=theta.device), bins[rows[0]]
-            shape = xp.exp(exponent[at] @ own(self.form[i])) * (root[at] @ own(self.ratio[i])) ** 2
-            pieces.append(shape[:, :n] / (shape[:, n:] @ own(self.sphere))[:, None])
-        back = xp.as_tensor(np.argsort(order, kind="stable"), device=theta.device)
-        power = (theta[:, 4:] ** 2 * xp.concatenate(pieces)[back])[:, None]
-        if self.growth_series is None:
-            return power
-        d = _growth_from(own(self.growth_series), theta[:, 0], m, xp)
-        return power * d[:, :, None] ** 2 * (1 + self._late(theta[:, 0], m, theta[:, 2], xp, own(self.k))) ** 2
-
-    def _late(self, share: Any, m: Any, h: Any, xp: Any, k: Any) -> Any:
-        today, *then = (late_time(k, z, share, m, h, self.late) for z in (0.0, *self.z.tolist()))
-        return xp.stack([now - today for now in then], 1)
+        parts = [self._place(theta[i : i + _PART]) for i in range(0, len(theta), _PART)]
+        which, inside = (np.concatenate(part, -1) for part in zip(*parts))
+        order = np.argsort(which, kind="stable")
+        which, inside = which[order], inside[:, order]
+        tilt, sigma_8 = theta[order, 3], theta[order, 4]
+        angle = np.arccos((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])))
+        tilts, amplitude = np.cos(angle[:, None] * self._orders), sigma_8 * sigma_8
+        # Arrays are filled again and again, and small enough for a core's own cache.
+        root, tilted = (np.empty((_ROWS, n), self.dtype) for n in (self.table.shape[2], self.tilt.shape[1]))
+        edges = np.append(np.flatnonzero(np.diff(which)) + 1, len(which))
+        for start in range(0, len(which), _ROWS):
+            stop = min(start + _ROWS, len(which))
+            polynomials = _polynomials(inside[:, start:stop])
+            i = start
+            for j in [*edges[(edges > start) & (edges < stop)].tolist(), stop]:
+                n, cell, now = j - i, which[i], polynomials[i - start : j - start]
+                level = amplitude[i:j] * np.exp((now @ self.levels[cell] * tilts[i:j, :_LEVELS]).sum(1))
+                np.matmul(tilts[i:j] * level[:, None], self.tilt, out=tilted[:n])
+                np.matmul(now, self.table[cell], out=root[:n])
+                np.square(root[:n], out=root[:n])
+                found = root[:n].reshape(n, len(self.z), -1)
+                found *= tilted[:n, None]
+                out[order[i:j]] = found
+                i = j
 
 
-def late_time(k: Any, z: float, share: Any, m: Any, h: Any, late: Any) -> Any:
-    r"""What radiation takes from the growth near the horizon, relative to smaller scales: (N, K).
-
-    To first order in the density of radiation over that of matter, e(z), it is e(z) F(k / aH), with
-    F(x) = -late_0 / (1 + x^2 / late_1): flat outside the horizon, as 1/x^2 inside. The two numbers are fitted to a
-    Boltzmann code; the whole is below 1 % of T.
-    """
-    ratio = (OMEGA_RADIATION * (1 + z) / m)[:, None]
-    rate = ((share * (1 + z) ** 3 + 1 - share) ** 0.5 / (1 + z) / 2997.92458)[:, None]  # aH in h/Mpc
-    return -late[0] * ratio / (1 + (k / rate) ** 2 / late[1])
+def _recurrence(x: float, top: int) -> list[float]:
+    """Chebyshev polynomials of degree 0 to ``top`` at one place."""
+    found = [1.0, x]
+    for _ in range(top - 1):
+        found.append(2 * x * found[-1] - found[-2])
+    return found
 
 
-# Growth: a smooth function of the share of matter and, weakly, of the radiation.
-_DEGREES = (9, 2)
-_SHARES = BOX["omega_m"]
-_LIGHT = (1e-4, 1.75e-3)  # density of radiation over that of matter today
+@functools.cache
+def _terms() -> NDArray[np.intp]:
+    i, j, k = (x.ravel() for x in np.meshgrid(*(np.arange(d + 1) for d in DEGREE), indexing="ij"))
+    return np.stack([i, j, k])[:, i / DEGREE[0] + j / DEGREE[1] + k / DEGREE[2] < 1.0001]
 
 
-def _features(share: Any, light: Any, xp: Any) -> Any:
-    low, high = np.log(_SHARES)
-    u = (xp.log(share) - 0.5 * (low + high)) * (2 / (high - low))
-    v = (light - 0.5 * sum(_LIGHT)) * (2 / (_LIGHT[1] - _LIGHT[0]))
-    rows_u = [xp.ones_like(u), u]
-    for _ in range(_DEGREES[0] - 1):
-        rows_u.append(2 * u * rows_u[-1] - rows_u[-2])
-    rows_v = [xp.ones_like(v), v, 2 * v * v - 1]
-    return xp.stack([p * q for p in rows_u for q in rows_v], 1)
+def _polynomials(at: Array) -> Array:
+    """Products of Chebyshev polynomials (N, terms) at points (3, N) of a cell."""
+    every = np.empty((max(DEGREE) + 1, *at.shape), at.dtype)
+    every[0], every[1] = 1, at
+    twice = 2 * at
+    for i in range(2, len(every)):
+        np.multiply(twice, every[i - 1], out=every[i])
+        every[i] -= every[i - 2]
+    i, j, k = _terms()
+    found = every[i, 0]
+    found *= every[j, 1]
+    found *= every[k, 2]
+    return found.T
 
 
-def _growth_series(z: Array) -> Array:
-    """Chebyshev series (F, Z) of ln D(z) / D(0)."""
-    nodes = np.cos(np.pi * (np.arange(12) + 0.5) / 12)
-    low, high = np.log(_SHARES)
-    shares = np.exp(0.5 * (low + high) + 0.5 * (high - low) * nodes)
-    shares, light = (v.ravel() for v in np.meshgrid(shares, np.linspace(*_LIGHT, 4)))
-    exact = np.log(growth(z, shares, np.sqrt(OMEGA_RADIATION / (light * shares))))
-    return np.linalg.lstsq(_features(shares, light, np), exact, rcond=None)[0]
+def _horizon(direct: Direct) -> Array:
+    """Series of ln r, of lower degree than the whole, which it is within 1e-6."""
+    u, v = (x.ravel() for x in np.meshgrid(*2 * [np.cos(np.pi * (np.arange(24) + 0.5) / 24)]))
+    log_r = direct.transfer.coefficients(*within(u, v))[0]
+    return np.asarray(np.linalg.lstsq(chebyshev(u, v, _HORIZON), log_r, rcond=None)[0])
 
 
-def _growth_from(series: Any, share: Any, m: Any, xp: Any) -> Any:
-    """D(z) / D(0), (N, Z)."""
-    return xp.exp(_features(share, OMEGA_RADIATION / m, xp) @ series)
+def _reached(series: Array) -> NDArray[np.bool_]:
+    """Cells that cosmologies of the box fall in: those of a fine lattice, and their neighbours."""
+    lattice = [np.linspace(*BOX[name], 30) for name in ("omega_m", "omega_b", "h")]
+    share, b, h = (x.ravel() for x in np.meshgrid(*lattice))
+    u, v = unit(share * h**2, b * h**2)
+    shift = (np.log(h) + chebyshev(u, v, _HORIZON) @ series - SHIFT[0]) / (SHIFT[1] - SHIFT[0])
+    at = [np.clip((x * n).astype(int), 0, n - 1) for x, n in zip((0.5 * u + 0.5, 0.5 * v + 0.5, shift), CELLS)]
+    found = np.zeros(CELLS, bool)
+    found[tuple(at)] = True
+    padded = np.pad(found, 1)
+    near = [slice(0, -2), slice(1, -1), slice(2, None)]
+    return np.any([padded[x, y, w] for x in near for y in near for w in near], 0)
+
+
+def _from_pivot(k: Array, tilt: Array) -> Array:
+    return k * (k / 0.07) ** (tilt - 1)
+
+
+def _tilt_series(k: Array, orders: int) -> Array:
+    """Chebyshev series (orders, K) in n_s of k^n_s, up to a factor that depends on n_s alone."""
+    angle = np.pi * (np.arange(orders) + 0.5) / orders
+    value = _from_pivot(k, (0.5 * sum(_TILTS) + 0.5 * (_TILTS[1] - _TILTS[0]) * np.cos(angle))[:, None])
+    series = 2 / orders * np.cos(np.arange(orders)[:, None] * angle) @ value
+    series[0] /= 2
+    return np.asarray(series)

@@ -14,13 +14,15 @@ fourth root of Omega_b h^2: analytic functions, whose series converge exponentia
 
 The series have two parts. One is that of the fit of Eisenstein & Hu with its oscillations, which costs nothing to
 evaluate and is expanded to high degree; the other is what a Boltzmann code differs from it by, a few per cent, and
-takes a low degree and few runs.
+is learnt from few runs. Coefficients of analytic functions fall geometrically: that is the prior under which they
+are learnt, a Gaussian process in the plane, and how fast they fall is chosen on runs left out.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -36,11 +38,15 @@ SHARE, BARYONS = (0.0599, 0.7007), (0.00749, 0.05675)
 """Ranges of omega_b_h2 / omega_m_h2 and omega_b_h2 in which the series hold: all that the box of parameters
 reaches."""
 
-DEGREES = ((2, 1), (2, 2), (3, 2), (4, 2), (4, 3), (5, 3), (5, 4), (6, 4), (6, 5), (7, 5), (8, 6))
-"""Of what is learnt, to choose from."""
+RATES, NOISES = (0.4, 0.6, 0.8, 1.0, 1.3, 1.6), (1e-3, 1e-4, 1e-5)
+"""How fast coefficients may fall with the two degrees, per degree, and the noise of runs, to choose from."""
 
-LN_X = np.linspace(np.log(3e-3), np.log(9e3), 1000)
-"""Grid of ln(k r) of the shapes, 20 to a period of the oscillations at x = 20."""
+LN_X = np.log(
+    np.unique(
+        np.concatenate([np.geomspace(3e-3, 12, 500), np.linspace(12, 150, 691), np.geomspace(150, 9e3, 120)])
+    )
+)
+"""Grid of ln(k r) of the shapes, 30 to a period of the oscillations."""
 
 
 def unit(omega_m_h2: Any, omega_b_h2: Any, xp: Any = np) -> tuple[Any, Any]:
@@ -50,6 +56,13 @@ def unit(omega_m_h2: Any, omega_b_h2: Any, xp: Any = np) -> tuple[Any, Any]:
         low, high = low**power, high**power
         found.append((value**power - 0.5 * (low + high)) * (2 / (high - low)))
     return found[0], found[1]
+
+
+def within(u: Any, v: Any) -> tuple[Any, Any]:
+    """Omega_m h^2 and Omega_b h^2 of places in the plane: the inverse of :func:`unit`."""
+    (s0, s1), (b0, b1) = np.sqrt(SHARE), np.array(BARYONS) ** 0.25
+    omega_b_h2 = (0.5 * (b0 + b1) + 0.5 * (b1 - b0) * v) ** 4
+    return omega_b_h2 / (0.5 * (s0 + s1) + 0.5 * (s1 - s0) * u) ** 2, omega_b_h2
 
 
 @functools.cache
@@ -62,11 +75,24 @@ def terms(degree: tuple[int, int]) -> NDArray[np.int64]:
 
 def chebyshev(u: Any, v: Any, degree: tuple[int, int], xp: Any = np) -> Any:
     """Products of Chebyshev polynomials (N, F), in the order of :func:`terms`."""
-    chosen = terms(degree)
-    first, second = (
-        xp.cos(xp.arccos(x)[:, None] * xp.arange(top + 1)) for x, top in ((u, degree[0]), (v, degree[1]))
-    )
-    return first[:, chosen[:, 0]] * second[:, chosen[:, 1]]
+    first, second = terms(degree).T
+    parts = []
+    for x, chosen, top in ((u, first, degree[0]), (v, second, degree[1])):
+        angle = xp.arccos(x)
+        parts.append(xp.cos(orders_of(top, angle, xp) * angle)[chosen])
+    return (parts[0] * parts[1]).T  # laid out by term, which costs least
+
+
+def orders_of(top: int, like: Any, xp: Any = np) -> Any:
+    """0 to ``top`` as a column (top + 1, 1) of the kind of ``like``."""
+    if xp is np:
+        return _orders(top, like.dtype)
+    return xp.arange(top + 1, dtype=like.dtype, device=like.device)[:, None]
+
+
+@functools.cache
+def _orders(top: int, dtype: Any) -> Any:
+    return np.arange(top + 1, dtype=dtype)[:, None]
 
 
 @dataclass(frozen=True)
@@ -81,32 +107,23 @@ class Transfer:
         Series of ln r (r in Mpc), of the a_j and of the b_j.
     form, ratio : Array (P, X) and (Q, X)
         The shapes A and B on :data:`LN_X`.
-    curve : dict
-        For each degree of the learnt part the error (rms, relative) on runs left out; empty where it was given.
+    left_out : Array (N,)
+        Error of T (rms over k, relative) of each run when it is left out of the fit; empty where there was none.
     """
 
     degree: tuple[int, int]
     weights: Array
     form: Array
     ratio: Array
-    curve: dict[str, float] = field(default_factory=dict)
+    left_out: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
-    def fit(
-        cls,
-        runs: list[Run],
-        *,
-        degree: tuple[int, int] = (12, 10),
-        learnt: tuple[int, int] | None = None,
-        components: int = 24,
-    ) -> Transfer:
-        """Fit the series to runs of a Boltzmann code, by least squares.
+    def fit(cls, runs: list[Run], *, degree: tuple[int, int] = (12, 10), components: int = 24) -> Transfer:
+        """Fit the series to runs of a Boltzmann code.
 
         Parameters
         ----------
-        degree, learnt : tuple of int
-            Degrees of the whole, and of what is learnt from the runs; by default that of the least error on runs
-            left out, in closed form (Allen's PRESS).
+        degree : tuple of int
         components : int
             Shapes B.
 
@@ -120,17 +137,16 @@ class Transfer:
         m, b = np.array([r.omega_m_h2 for r in runs]), np.array([r.omega_b_h2 for r in runs])
         dense_m, dense_b = _plane(32, 26)
         dense = chebyshev(*unit(dense_m, dense_b), degree)
-        at = unit(m, b)
-        # The learnt part of ln r is a few per cent and as smooth as can be.
-        horizon = _solve(dense, np.log(sound_horizon(dense_m, dense_b))[:, None])
+        at = np.clip(unit(m, b), -1, 1)  # a design may lie on the edge
         ratio_r = np.log([r.horizon for r in runs]) - np.log(sound_horizon(m, b))
-        horizon = horizon + _learn(at, ratio_r[:, None], _affordable((4, 3), len(runs)), degree)
+        horizon = _solve(dense, np.log(sound_horizon(dense_m, dense_b))[:, None])
+        horizon = horizon + _learn(at, ratio_r[:, None], degree)[0]
         form, series = _form(dense, horizon, dense_m, dense_b)
 
         def unity(rows: Array) -> Array:
             return rows / rows[:, [np.searchsorted(LN_X, 0.0)]]  # the amplitude is set by sigma_8
 
-        here = chebyshev(*at, degree)
+        here = chebyshev(at[0], at[1], degree)
         log_r, reference = (here @ horizon), np.exp(here @ series @ form)
         truth = unity(np.array([run.on(LN_X - s) for run, s in zip(runs, log_r)]) / reference)
         known = unity(oscillations(LN_X - log_r, m[:, None], b[:, None], np.exp(log_r)))
@@ -139,15 +155,9 @@ class Transfer:
         size = np.abs(truth).mean(0)
         _, _, axes = np.linalg.svd(np.concatenate([closed / size, 5 * truth / size]), full_matrices=False)
         axes = axes[:components]
-        difference = (truth - known) / size @ axes.T
-        curve: dict[str, float] = {}
-        if learnt is None:
-            curve = _curve(at, difference)
-            best = min(curve, key=lambda name: curve[name])
-            learnt = next(d for d in DEGREES if str(d) == best)
-        learned = _solve(dense, closed / size @ axes.T) + _learn(at, difference, learnt, degree)
-        weights = np.concatenate([horizon, series, learned], 1)
-        return cls(degree, weights, form, axes * size, curve)
+        learnt, left_out = _learn(at, (truth - known) / size @ axes.T, degree)
+        weights = np.concatenate([horizon, series, _solve(dense, closed / size @ axes.T) + learnt], 1)
+        return cls(degree, weights, form, axes * size, left_out / np.sqrt(len(LN_X)))
 
     def coefficients(
         self, omega_m_h2: Any, omega_b_h2: Any, xp: Any = np, weights: Any = None
@@ -213,38 +223,33 @@ def _solve(features: Array, target: Array) -> Array:
     return np.asarray(found, dtype=np.float64)
 
 
-def _learn(at: tuple[Array, Array], target: Array, learnt: tuple[int, int], degree: tuple[int, int]) -> Array:
-    """A series of low degree, as one of the whole degree (F, Q)."""
-    places = {tuple(pair): i for i, pair in enumerate(terms(degree).tolist())}
-    found = np.zeros((len(places), target.shape[1]))
-    found[[places[tuple(pair)] for pair in terms(learnt).tolist()]] = _solve(chebyshev(*at, learnt), target)
-    return found
+def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, Array]:
+    """A series (F, Q) under the prior of falling coefficients, and its error (N,) on each run left out.
 
-
-def _affordable(learnt: tuple[int, int], runs: int) -> tuple[int, int]:
-    return learnt if len(terms(learnt)) < 0.7 * runs else (1, 1)
-
-
-def _curve(at: tuple[Array, Array], target: Array) -> dict[str, float]:
-    """Error on runs left out, by degree."""
-    found = {}
-    for learnt in DEGREES:
-        features = chebyshev(*at, learnt)
-        if features.shape[1] > 0.8 * len(target):
-            continue
-        leverage = (features * np.linalg.pinv(features).T).sum(1)
-        residual = (target - features @ _solve(features, target)) / (1 - leverage)[:, None]
-        found[str(learnt)] = float(np.sqrt((residual**2).sum(1).mean() / len(LN_X)))
-    return found
+    The error, a root of the sum over Q, is that of Rasmussen & Williams (2006), equation 5.12: each run from all
+    others.
+    """
+    features, exponents = chebyshev(at[0], at[1], degree), terms(degree)
+    best: tuple[Array, Array] | None = None
+    for first, second, noise in product(RATES, RATES, NOISES):
+        prior = np.exp(-2 * (exponents @ [first, second]))
+        covariance = (features * prior) @ features.T
+        covariance /= covariance.diagonal().mean()
+        inverse = np.linalg.inv(covariance + noise**2 * np.eye(len(target)))
+        solved = inverse @ target
+        missed = ((solved / inverse.diagonal()[:, None]) ** 2).sum(1)
+        if best is None or missed.mean() < best[0].mean():
+            scale = ((features * prior) * features).sum(1).mean()
+            best = missed, (prior[:, None] * (features.T @ solved)) / scale
+    assert best is not None
+    return best[1], np.sqrt(best[0])
 
 
 def _plane(n: int, m: int) -> tuple[Array, Array]:
     """Omega_m h^2 and Omega_b h^2 at Chebyshev nodes (n * m,) of the whole plane."""
     nodes = (np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in (n, m))
     u, v = (t.ravel() for t in np.meshgrid(*nodes))
-    (s0, s1), (b0, b1) = np.sqrt(SHARE), np.array(BARYONS) ** 0.25
-    omega_b_h2 = (0.5 * (b0 + b1) + 0.5 * (b1 - b0) * v) ** 4
-    return omega_b_h2 / (0.5 * (s0 + s1) + 0.5 * (s1 - s0) * u) ** 2, omega_b_h2
+    return within(u, v)
 
 
 def _form(features: Array, horizon: Array, m: Array, b: Array, shapes: int = 6) -> tuple[Array, Array]:

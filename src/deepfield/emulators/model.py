@@ -10,6 +10,7 @@ that the regression has not seen makes it cover.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -122,19 +123,7 @@ class Emulator:
         DeepfieldError
             If a column is missing, or a value is no number or outside the ranges of the training.
         """
-        if hasattr(given, "colnames") or isinstance(given, dict):
-            table = given if isinstance(given, Table) else Table({k: np.atleast_1d(v) for k, v in given.items()})
-            theta = np.stack([table.column(name) for name in self.inputs], -1)
-        else:
-            theta = np.atleast_2d(np.asarray(given, dtype=float))
-        if theta.ndim != 2 or theta.shape[1] != len(self.inputs):
-            raise DeepfieldError(f"inputs are (N, {len(self.inputs)}): {', '.join(self.inputs)}")
-        for name, column, (low, high) in zip(self.inputs, theta.T, self.ranges):
-            room = 1e-9 * (high - low)
-            wrong = column[~((column >= low - room) & (column <= high + room))]
-            if len(wrong):
-                raise DeepfieldError(f"{name} = {wrong[0]:g} is outside the training's range, {low:g} to {high:g}")
-        return theta
+        return rows_of(given, self.inputs, self.ranges)
 
     @torch.no_grad()
     def components(self, theta: Array) -> tuple[Array, Array]:
@@ -206,6 +195,29 @@ class Emulator:
         found = cls(config, inputs, outputs, parts["ranges"].numpy(), basis, logarithm, model.eval(), saved.card)
         found.inflation = inflation
         return found
+
+
+def rows_of(given: Any, names: Sequence[str], ranges: Array) -> Array:
+    """Parameters (N, D) of a table, a mapping or an array, in the order of ``names``.
+
+    Raises
+    ------
+    DeepfieldError
+        If a column is missing, or a value is no number or outside the ranges (D, 2).
+    """
+    if hasattr(given, "colnames") or isinstance(given, Mapping):
+        table = given if isinstance(given, Table) else Table({k: np.atleast_1d(v) for k, v in given.items()})
+        theta = np.stack([table.column(name) for name in names], -1)
+    else:
+        theta = np.atleast_2d(np.asarray(given, dtype=float))
+    if theta.ndim != 2 or theta.shape[1] != len(names):
+        raise DeepfieldError(f"inputs are (N, {len(names)}): {', '.join(names)}")
+    for name, column, (low, high) in zip(names, theta.T, ranges):
+        room = 1e-9 * (high - low)
+        wrong = column[~((column >= low - room) & (column <= high + room))]
+        if len(wrong):
+            raise DeepfieldError(f"{name} = {wrong[0]:g} is outside the training's range, {low:g} to {high:g}")
+    return theta
 
 
 def build_net(config: EmulatorConfig, inputs: int, components: int) -> Model:

@@ -1,13 +1,13 @@
 """The nonlinear spectrum of N-body simulations: Mira-Titan, with w0, wa and massive neutrinos.
 
-What is emulated is the ratio of the simulations to halofit on the linear spectrum of Eisenstein & Hu, all
-redshifts
-at once: amplitude, growth, acoustic scale and the transition to nonlinearity are in the reference, and what is
-left is a few per cent.
+What is emulated is the ratio of the simulations to HMcode2020 on the emulated linear spectrum, all redshifts at
+once: amplitude, growth, acoustic oscillations and the transition to nonlinearity are in the reference, and what
+is left is a few per cent.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,23 +18,33 @@ from scipy.interpolate import CubicSpline
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
-from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig
+from deepfield.emulators.direct import NODES, Direct, sphere
+from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig, rows_of
+from deepfield.emulators.power import MatterPower
 from deepfield.emulators.train import train
-from deepfield.physics.halofit import halofit
-from deepfield.physics.power import growth, transfer, variance
+from deepfield.physics.hmcode import Growth, hmcode
+from deepfield.physics.power import neutrino_growth
 
 Array = NDArray[np.float64]
 
 INPUTS = ("omega_m_h2", "omega_b_h2", "sigma_8", "h", "n_s", "w_0", "w_root", "omega_nu_h2")
 """Parameters of the Mira-Titan design; ``w_root`` is the fourth root of -w_0 - w_a."""
 
+FEATURES = (*(name for name in INPUTS if name != "w_root"), "early")
+"""What the regression sees: in place of ``w_root`` the share of dark energy at a = 0.03, by which large scales
+stand out from small ones where it is not yet small."""
+
 SHIPPED = "matter-power-miratitan"
 
-_K = np.geomspace(1e-4, 30.0, 260)  # 1/Mpc
+_K = np.unique(
+    np.concatenate([np.geomspace(1e-3, 0.05, 60), np.linspace(0.05, 0.5, 120), np.geomspace(0.5, 20, 60)])
+)
+"""h/Mpc."""
 
 
 def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
-    """Halofit on Eisenstein & Hu, (N, Z, K) in Mpc^3; neutrinos count as cold matter.
+    """HMcode2020 on the emulated linear spectrum, slowed by neutrinos as Eisenstein & Hu (1999) say: (N, Z, K),
+    Mpc^3.
 
     Parameters
     ----------
@@ -44,28 +54,56 @@ def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
         1/Mpc, 0.001 to 10.
     z : array (Z,)
     """
-    m, b, sigma_8, h, tilt, w0, root, _ = np.atleast_2d(np.asarray(theta, float)).T
-    wa = -(root**4) - w0
-    wave, redshift = np.asarray(k, float), np.atleast_1d(np.asarray(z, float))
-    share = m / h**2
-    linear = _K ** tilt[:, None] * transfer(_K, m[:, None], b[:, None]) ** 2
-    norm = np.array([variance(_K, row, 8 / one) for row, one in zip(linear, h)])
-    linear *= (sigma_8**2 / norm)[:, None]
-    grown = growth(redshift, share, w0, wa)
-    found = np.empty((len(m), len(redshift), len(wave)))
-    for j, one in enumerate(redshift):
-        a = 1 / (1 + one)
-        dark = (1 - share) * np.exp(-3 * (1 + w0 + wa) * np.log(a) - 3 * wa * (1 - a))
-        now = share / a**3 / (share / a**3 + dark)
-        for i in range(len(m)):
-            spectrum = linear[i] * grown[i, j] ** 2 * h[i] ** 3
-            curved = halofit(_K / h[i], spectrum[None], now[i], w0[i] + wa[i] * (1 - a))[0] / h[i] ** 3
-            found[i, j] = np.exp(CubicSpline(np.log(_K), np.log(curved))(np.log(wave)))
-    return found
+    rows, redshift = np.atleast_2d(np.asarray(theta, float)), np.atleast_1d(np.asarray(z, float))
+    parts = [_reference(rows[i : i + 32], np.asarray(k, float), redshift) for i in range(0, len(rows), 32)]
+    return np.concatenate(parts)
+
+
+def _reference(theta: Array, wave: Array, z: Array) -> Array:
+    m, b, sigma_8, h, tilt, w0, root, light = theta.T
+    wa, share, f_nu, n = -(root**4) - w0, m / h**2, light / m, len(z)
+    epochs = np.append(z, 0.0)  # the last is today, for sigma_8
+
+    def each(values: Array, count: int = n) -> Array:
+        return np.repeat(values, count)
+
+    growth = Growth(each(share, n + 1), each(w0, n + 1), each(wa, n + 1), np.tile(epochs, len(m))).value
+
+    def linear(q: Array) -> Array:
+        """In (Mpc/h)^3 (N * Z, Q), at q in h/Mpc."""
+        both = np.concatenate([q, NODES])
+        shape = both ** tilt[:, None] * _direct().smallest(m, b, h, both) ** 2
+        inverse = np.repeat(both * h[:, None], n + 1, 0)
+        whole = neutrino_growth(inverse, each(m, n + 1), each(f_nu, n + 1), growth)[1]
+        spectra = shape[:, None] * ((growth[:, None] * whole) ** 2).reshape(len(m), n + 1, -1)
+        level = sigma_8**2 / (spectra[:, -1, len(q) :] @ sphere())
+        return (spectra[:, :-1, : len(q)] * level[:, None, None]).reshape(len(m) * n, -1)
+
+    shares = each(share), each(b / h**2)
+    more = {"w0": each(w0), "wa": each(wa), "f_nu": each(f_nu)}
+    curved = hmcode(_K, linear, *shares, each(h), each(tilt), np.tile(z, len(m)), **more)
+    curved = curved.reshape(len(m), n, -1)
+    lines = (CubicSpline(np.log(_K * one), np.log(row / one**3), axis=1) for one, row in zip(h, curved))
+    return np.exp([line(np.log(wave)) for line in lines])
+
+
+def features(theta: ArrayLike) -> Array:
+    """:data:`FEATURES` (N, 8) of parameters (N, 8) in the order of :data:`INPUTS`."""
+    rows = np.atleast_2d(np.asarray(theta, float))
+    m, _, _, h, _, w0, root, _ = rows.T
+    wa, share, a = -(root**4) - w0, m / h**2, 0.03
+    dark = (1 - share) / share * a ** (-3 * (w0 + wa)) * np.exp(-3 * wa * (1 - a))
+    kept = [i for i, name in enumerate(INPUTS) if name != "w_root"]
+    return np.column_stack([rows[:, kept], dark / (1 + dark)])
+
+
+@functools.cache
+def _direct() -> Direct:
+    return MatterPower().direct
 
 
 def ratios(table: Table) -> Table:
-    """The parameters of a table of spectra, and ``ratio`` (Z * K) of ``pk`` to :func:`reference`.
+    """The :func:`features` of a table of spectra, and ``ratio`` (Z * K) of ``pk`` to :func:`reference`.
 
     Raises
     ------
@@ -76,7 +114,8 @@ def ratios(table: Table) -> Table:
         raise DeepfieldError("spectra are a column pk (Z, K) in Mpc^3, with k (1/Mpc) and z in the table's meta")
     theta = np.stack([table.column(name) for name in INPUTS], -1)
     found = np.asarray(table["pk"], dtype=float) / reference(theta, table.meta["k"], table.meta["z"])
-    return Table({**dict(zip(INPUTS, theta.T)), "ratio": found.reshape(len(table), -1)}, meta=table.meta)
+    columns = dict(zip(FEATURES, features(theta).T))
+    return Table({**columns, "ratio": found.reshape(len(table), -1)}, meta=table.meta)
 
 
 class SimulatedPower:
@@ -88,6 +127,8 @@ class SimulatedPower:
         Of the ratios.
     k, z : Array
         The grid of the simulations: 1/Mpc, and redshift.
+    ranges : dict
+        Of each of :data:`INPUTS` in the simulations.
 
     Examples
     --------
@@ -98,14 +139,15 @@ class SimulatedPower:
     (1, 8, 351)
     """
 
-    def __init__(self, emulator: Emulator, k: Array, z: Array) -> None:
-        self.emulator, self.k, self.z = emulator, k, z
+    def __init__(self, emulator: Emulator, k: Array, z: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
+        self.emulator, self.k, self.z, self.ranges = emulator, k, z, dict(ranges)
 
     @classmethod
     def train(cls, table: Table, config: EmulatorConfig | None = None, **changes: Any) -> SimulatedPower:
         """Train on a table as the registered set ``miratitan4``."""
-        found = train(ratios(table), config, inputs=list(INPUTS), outputs=["ratio"], **changes)
-        return cls(found, np.asarray(table.meta["k"]), np.asarray(table.meta["z"]))
+        found = train(ratios(table), config, inputs=list(FEATURES), outputs=["ratio"], **changes)
+        ranges = {name: (float(table.column(name).min()), float(table.column(name).max())) for name in INPUTS}
+        return cls(found, np.asarray(table.meta["k"]), np.asarray(table.meta["z"]), ranges)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str] = SHIPPED) -> SimulatedPower:
@@ -114,11 +156,12 @@ class SimulatedPower:
         grid = emulator.card.get("grid")
         if not grid:
             raise DeepfieldError(f"{folder} is an emulator, but not of spectra of simulations")
-        return cls(emulator, np.array(grid["k"]), np.array(grid["z"]))
+        ranges = {name: (float(low), float(high)) for name, (low, high) in grid["ranges"].items()}
+        return cls(emulator, np.array(grid["k"]), np.array(grid["z"]), ranges)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a model folder."""
-        self.emulator.card["grid"] = {"k": self.k.tolist(), "z": self.z.tolist()}
+        self.emulator.card["grid"] = {"k": self.k.tolist(), "z": self.z.tolist(), "ranges": self.ranges}
         self.emulator.save(folder)
 
     def predict(self, given: Mapping[str, Any] | Table | ArrayLike) -> Emulation:
@@ -129,8 +172,8 @@ class SimulatedPower:
         DeepfieldError
             If a parameter is missing or outside the design.
         """
-        theta = self.emulator.rows(given)
-        found = self.emulator.predict(theta)
+        theta = rows_of(given, INPUTS, np.array([self.ranges[name] for name in INPUTS]))
+        found = self.emulator.expand(*self.emulator.components(features(theta)))
         shape = (len(theta), len(self.z), len(self.k))
         base = reference(theta, self.k, self.z)
         return Emulation(base * found.mean.reshape(shape), base * found.std.reshape(shape))

@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.core.store import Saved, load, save
+from deepfield.emulators.direct import Direct
 from deepfield.emulators.grid import Grid
 from deepfield.emulators.linear import Transfer
 from deepfield.emulators.parameters import read_cosmology
+from deepfield.physics.hmcode import hmcode
 
 Array = NDArray[np.float64]
 
@@ -23,9 +25,16 @@ K_RANGE, Z_RANGE = (1e-4, 50.0), (0.0, 3.0)
 
 SHIPPED = "matter-power-linear"
 
+USUAL_SHARE = 0.2
+"""Of baryons in the matter, for which errors are stated if no cosmology is given."""
+
+_NONLINEAR = (1e-4, 10.0)
+_TOGETHER = 32  # cosmologies that go through the halo model at once
+_MANY = 5000  # cosmologies for which laying out a grid pays
+
 
 class MatterPower:
-    """P(k, z) of flat LCDM with massless neutrinos, linear theory, as CAMB would give it.
+    """P(k, z) of flat LCDM with massless neutrinos, as CAMB would give it: linear, or by HMcode2020.
 
     N_eff = 3.046 and T_CMB = 2.7255 K. Wavenumbers are in h/Mpc and spectra in (Mpc/h)^3.
 
@@ -33,8 +42,11 @@ class MatterPower:
     ----------
     model : path or str
         A folder, or a model that comes with the package.
+    nonlinear : bool
+        Apply HMcode2020 (:mod:`deepfield.physics.hmcode`), which takes some milliseconds for each spectrum; k is
+        at most 10 h/Mpc then.
     precision : str
-        "double" or "single"; single is some 1e-5 off and faster.
+        "double" or "single", of :meth:`on`; single is some 1e-6 off and faster.
 
     Examples
     --------
@@ -47,7 +59,9 @@ class MatterPower:
     (2, 3, 2)
     """
 
-    def __init__(self, model: str | os.PathLike[str] = SHIPPED, *, precision: str = "double") -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] = SHIPPED, *, nonlinear: bool = False, precision: str = "double"
+    ) -> None:
         if precision not in ("double", "single"):
             raise DeepfieldError(f"precision is 'double' or 'single', not '{precision}'")
         saved = load(model, domain="emulators")
@@ -56,24 +70,32 @@ class MatterPower:
         tensors = {name: t.double().numpy() for name, t in saved.weights.items()}
         degree = tuple(int(d) for d in saved.config["degree"])
         self.transfer = Transfer((degree[0], degree[1]), tensors["weights"], tensors["form"], tensors["ratio"])
-        self.late, self._errors = tensors["late"], tensors["error"]
+        self.late, self.nonlinear = tensors["late"], nonlinear
+        self.k_range = _NONLINEAR if nonlinear else K_RANGE
+        self._errors = tensors["error_nonlinear" if nonlinear else "error"]
+        self._steepness = float(tensors["steepness"])
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
-        self._grid = lru_cache(maxsize=8)(self._build)
+        self.direct = Direct(self.transfer, self.late)
+        self._grid = lru_cache(maxsize=4)(self._build)
 
     def on(self, k: ArrayLike, z: ArrayLike = 0.0) -> Grid:
-        """The spectrum laid out on wavenumbers k (K,) and redshifts z: fast for many cosmologies.
+        """The spectrum laid out on wavenumbers k (K,) and redshifts z: a microsecond for each of many cosmologies.
+
+        Laying out takes about a second, and is kept for the next call with the same k and z.
 
         Raises
         ------
         DeepfieldError
-            If k does not increase, or k or z are beyond what the emulator knows.
+            If k does not increase, k or z are beyond what the emulator knows, or the spectrum is not linear.
         """
+        if self.nonlinear:
+            raise DeepfieldError("a grid is laid out for the linear spectrum alone: call the nonlinear one itself")
         wave, redshift = check_k(k), check_z(z)
         return self._grid(wave.tobytes(), redshift.tobytes())
 
     def _build(self, k: bytes, z: bytes) -> Grid:
-        return Grid(self.transfer, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self.late, self._dtype)
+        return Grid(self.direct, np.frombuffer(k).copy(), np.frombuffer(z).copy(), self._dtype)
 
     def __call__(self, cosmology: Any, k: ArrayLike, z: ArrayLike = 0.0) -> Any:
         """P in (Mpc/h)^3.
@@ -84,7 +106,7 @@ class MatterPower:
             As :func:`deepfield.emulators.parameters.read_cosmology` takes it. With torch tensors the answer is a
             tensor through which gradients flow to the parameters.
         k : array (K,)
-            Increasing, 1e-4 to 50 h/Mpc.
+            Increasing, 1e-4 to 50 h/Mpc, or to 10 where it is nonlinear.
         z : number or array (Z,)
             0 to 3.
 
@@ -99,45 +121,91 @@ class MatterPower:
             If a parameter is outside the box, or k or z beyond their ranges: nothing is clipped.
         """
         theta, one, xp = read_cosmology(cosmology)
-        found = self.on(k, z)(theta, xp)
+        wave, redshift = check_k(k, self.k_range), check_z(z)
+        if self.nonlinear:
+            if xp is not np:
+                raise DeepfieldError("the nonlinear spectrum takes numpy arrays: it has no gradients")
+            parts = (theta[i : i + _TOGETHER] for i in range(0, len(theta), _TOGETHER))
+            found = np.concatenate([self._halo_model(part, wave, redshift) for part in parts])
+        elif xp is np and len(theta) > _MANY:
+            found = self.on(wave, redshift)(theta)
+        else:
+            found = self.direct(theta, wave, redshift, xp)
         if np.ndim(z) == 0:
             found = found[:, 0]
         return found[0] if one else found
 
-    def error(self, k: ArrayLike) -> Array:
-        """Relative error (K,) expected at k: root of the mean square over held-out cosmologies of the box."""
-        return np.exp(np.interp(np.log(check_k(k)), self._errors[0], np.log(self._errors[1])))
+    def _halo_model(self, theta: Array, k: Array, z: Array) -> Array:
+        """HMcode2020 on the linear spectra: (N, Z, K)."""
+        share, baryons, h, tilt, _ = np.repeat(theta, len(z), 0).T
+
+        def linear(q: Array) -> Array:
+            return np.asarray(self.direct(theta, q, z)).reshape(-1, len(q))
+
+        found = hmcode(k, linear, share, baryons, h, tilt, np.tile(z, len(theta)))
+        return found.reshape(len(theta), len(z), -1)
+
+    def error(self, k: ArrayLike, cosmology: Any = None) -> Array:
+        """Relative error expected at k, of one standard deviation, at any redshift.
+
+        Parameters
+        ----------
+        k : array (K,)
+        cosmology : optional
+            As in a call. Errors grow with the share of baryons; without a cosmology it is a fifth of the matter.
+
+        Returns
+        -------
+        Array ([N,] K)
+        """
+        wave = check_k(k, self.k_range)
+        typical = np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
+        if cosmology is None:
+            return typical
+        theta, one, _ = read_cosmology(cosmology)
+        share = np.asarray(theta)[:, 1] / np.asarray(theta)[:, 0]
+        found = typical * np.exp(self._steepness * (share - USUAL_SHARE))[:, None]
+        return found[0] if one else found
 
 
 def save_linear(
-    folder: str | os.PathLike[str], transfer: Transfer, late: Array, error: Array, card: dict[str, Any]
+    folder: str | os.PathLike[str],
+    transfer: Transfer,
+    late: Array,
+    error: Array,
+    error_nonlinear: Array,
+    steepness: float,
+    card: dict[str, Any],
 ) -> None:
     """Write a model of the linear spectrum.
 
     Parameters
     ----------
-    late : Array (2,)
-        Of :func:`deepfield.emulators.grid.late_time`.
-    error : Array (2, E)
-        Nodes of ln k (k in h/Mpc) and relative errors there.
+    late : Array (12,)
+        Of :func:`deepfield.emulators.growth.late_time`.
+    error, error_nonlinear : Array (2, E)
+        Nodes of ln k (k in h/Mpc) and relative errors there, where baryons have their usual share.
+    steepness : float
+        How the logarithm of errors grows with the share of baryons.
     """
     arrays = {"weights": transfer.weights, "form": transfer.form, "ratio": transfer.ratio}
     # Shapes in single precision: their rounding is 1e-7, the emulator's error 1e-3 to 1e-4.
     weights = {
         name: torch.tensor(a, dtype=torch.float32 if name != "weights" else None) for name, a in arrays.items()
     }
-    weights |= {"late": torch.tensor(late), "error": torch.tensor(error)}
+    weights |= {name: torch.tensor(a) for name, a in (("late", late), ("error", error))}
+    weights |= {"error_nonlinear": torch.tensor(error_nonlinear), "steepness": torch.tensor(steepness)}
     save(folder, Saved("emulators", {"kind": "linear", "degree": list(transfer.degree)}, weights, card))
 
 
-def check_k(k: ArrayLike) -> Array:
-    """Wavenumbers as an increasing array within the range."""
+def check_k(k: ArrayLike, limits: tuple[float, float] = K_RANGE) -> Array:
+    """Wavenumbers as an increasing array within the limits."""
     wave = np.atleast_1d(np.asarray(k, dtype=float))
     if wave.ndim != 1 or not len(wave):
         raise DeepfieldError(f"k is one array of wavenumbers, not of shape {wave.shape}")
     if not np.isfinite(wave).all():
         raise DeepfieldError("k has NaN or infinite values")
-    low, high = K_RANGE
+    low, high = limits
     outside = (wave < low * (1 - 1e-9)) | (wave > high * (1 + 1e-9))
     if outside.any():
         raise DeepfieldError(f"k = {wave[outside][0]:g} h/Mpc is outside the range, {low:g} to {high:g}")

@@ -1,0 +1,163 @@
+"""A likelihood of a synthetic power spectrum, with the emulator and with CAMB.
+
+    python benchmarks/emulators_chain.py chain --work benchmarks/work/emulators
+    python benchmarks/emulators_chain.py camb --work benchmarks/work/emulators [--seconds 600]
+
+chain samples the posterior with the emulator; camb (extra emulators) gives draws of it the weights of CAMB's
+likelihood, a file for each, so that a second call goes on. Result: benchmarks/results/emulators_chain.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from deepfield.core.files import atomic
+from deepfield.emulators.parameters import BOX
+
+RESULT = Path(__file__).parent / "results" / "emulators_chain.json"
+FIDUCIAL = np.array([0.31, 0.049, 0.68, 0.965, 0.81])
+K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
+VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
+STEPS, DRAWS = 2500, 12
+ABOUT = (
+    f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with"
+    f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its"
+    " defaults, five parameters are free in the box."
+)
+
+
+def errors() -> np.ndarray:
+    modes = VOLUME * K**3 * np.log(K[1] / K[0]) / (2 * np.pi**2)
+    return np.sqrt(2 / modes + FLOOR**2)
+
+
+def camb_spectrum(theta: np.ndarray, path: Path) -> np.ndarray:
+    if not path.exists():
+        from deepfield.emulators.boltzmann import spectrum
+
+        clock = time.process_time()
+        found = spectrum(theta, K, Z, nonlinear=True)
+        with atomic(path) as temporary:
+            np.savez(temporary, power=found, cpu=time.process_time() - clock)
+    with np.load(path) as file:
+        return file["power"]
+
+
+def chain(work: Path) -> None:
+    """Random-walk Metropolis with the covariance of a first part of it."""
+    from deepfield.emulators import MatterPower
+
+    data = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz")
+    power, low, high = MatterPower(nonlinear=True), *np.array(list(BOX.values())).T
+    rng = np.random.default_rng(0)
+
+    def log_likelihood(theta: np.ndarray) -> float:
+        if (theta < low).any() or (theta > high).any():
+            return -np.inf
+        return float(-0.5 * np.sum(((power(theta, K, Z) / data - 1) / errors()) ** 2))
+
+    # The curvature at the truth is the first proposal.
+    steps = 1e-2 * (high - low)
+    slopes = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
+    slopes = slopes / (2 * steps[:, None]) / (data * errors()).ravel()
+    factor = np.linalg.cholesky(np.linalg.inv(slopes @ slopes.T)) * 2.38 / np.sqrt(len(low))
+    at, value = FIDUCIAL, log_likelihood(FIDUCIAL)
+    path, clock = [], time.process_time()
+    for i in range(STEPS):
+        if i == STEPS // 4:
+            factor = np.linalg.cholesky(np.cov(np.array(path).T)) * 2.38 / np.sqrt(len(low))
+        tried = at + factor @ rng.normal(size=len(low))
+        new = log_likelihood(tried)
+        if np.log(rng.uniform()) < new - value:
+            at, value = tried, new
+        path.append(at)
+    seconds = time.process_time() - clock
+    kept = np.array(path[STEPS // 4 :])
+    print(
+        "accepted",
+        float((np.diff(kept, axis=0) != 0).any(1).mean()),
+        kept.mean(0),
+        kept.std(0),
+        f"{seconds:.0f} s",
+    )
+    draws = kept[np.linspace(0, len(kept) - 1, DRAWS).astype(int)]
+    with atomic(work / "chain.npz") as temporary:
+        np.savez(
+            temporary,
+            draws=draws,
+            values=[log_likelihood(row) for row in draws],
+            std=kept.std(0),
+            seconds=seconds,
+        )
+
+
+def slopes(work: Path) -> None:
+    """What moves the means to first order: matrix from relative differences of the data to parameters."""
+    from deepfield.emulators import MatterPower
+
+    power, low, high = MatterPower(nonlinear=True), *np.array(list(BOX.values())).T
+    steps, middle = 1e-2 * (high - low), power(FIDUCIAL, K, Z)
+    rise = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
+    rise = rise / (2 * steps[:, None]) / (middle * errors()).ravel()
+    gain = np.linalg.inv(rise @ rise.T) @ rise / np.tile(errors(), len(Z))
+    with np.load(work / "chain.npz") as file:
+        draws = file["draws"]
+    with atomic(work / "slopes.npz") as temporary:
+        np.savez(temporary, gain=gain, spectra=power(draws, K, Z))
+
+
+def camb(work: Path, seconds: float) -> None:
+    began = time.monotonic()
+    with np.load(work / "chain.npz") as file:
+        draws, values, std, took = (file[n] for n in ("draws", "values", "std", "seconds"))
+    with np.load(work / "slopes.npz") as file:
+        gain, spectra = file["gain"], file["spectra"]
+    data, found, times, moved = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz"), [], [], []
+    for i, row in enumerate(draws):
+        path = work / f"c{i:03d}.npz"
+        if not path.exists() and time.monotonic() - began > seconds:
+            print(i, "of", len(draws))
+            return
+        spectrum = camb_spectrum(row, path)
+        moved.append(gain @ (spectrum / spectra[i] - 1).ravel() / std)
+        found.append(-0.5 * np.sum(((spectrum / data - 1) / errors()) ** 2))
+        with np.load(path) as file:
+            times.append(float(file["cpu"]))
+    difference = np.array(found) - values
+    weights = np.exp(difference - difference.max())
+    weights /= weights.sum()
+    numbers = {
+        "about": ABOUT,
+        "steps": STEPS,
+        "draws": len(draws),
+        "chain_seconds": float(took),
+        "emulator_seconds": float(took) / STEPS,
+        "camb_seconds": float(np.median(times)),
+        "effective": float(1 / (weights**2).sum()),
+        "difference": [float(difference.mean()), float(difference.std())],
+        "first_order": dict(zip(BOX, np.mean(moved, 0).tolist())),
+        "shifts": dict(zip(BOX, ((weights @ draws - draws.mean(0)) / std).tolist())),
+    }
+    with atomic(RESULT) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=1) + "\n")
+    print(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("chain", "slopes", "camb"))
+    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    if given.what == "camb":
+        camb(given.work, given.seconds)
+    else:
+        if given.what == "chain":
+            chain(given.work)
+        slopes(given.work)
