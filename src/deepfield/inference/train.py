@@ -27,6 +27,7 @@ from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
 from deepfield.inference.simulations import Simulations, add_noise, noise_root
+from deepfield.inference.trend import WithTrend
 from deepfield.trust.outliers import OutlierTest
 
 Array = NDArray[np.float64]
@@ -147,10 +148,13 @@ def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) ->
             if hasattr(net.embed, "standardise"):
                 net.embed.standardise.fit(x)
             net.inner.standardise.fit(u)
-        elif hasattr(net, "standardise"):
-            net.standardise.fit(given)
-    if config.method != "nre":
-        model.head.fit_target(target)
+        elif isinstance(net, WithTrend):
+            inner: Any = net.net
+            net.trend.fit(given, target)
+            inner.standardise.fit(net.both(given))
+            member.head.fit_target(target - net.trend(given))
+        else:
+            member.head.fit_target(target)
 
 
 def _loss(config: InferenceConfig) -> Callable[..., Tensor] | None:
