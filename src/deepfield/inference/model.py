@@ -23,7 +23,6 @@ from deepfield.core.heads import Bernoulli, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ConvNet, ResidualMLP
 from deepfield.inference.encoding import Encoding
-from deepfield.inference.trend import Centred, Trend, WithTrend
 
 METHODS = ("npe", "nle", "nre")
 
@@ -177,15 +176,13 @@ def _head(dim: int, config: InferenceConfig) -> Head:
 
 
 def _member(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
+    if config.method == "npe":
+        return Model(embedding(encoding, config), _head(dim, config))
     if config.method == "nre":
         return Model(RatioNet(encoding, dim, config), Bernoulli())
     if encoding.is_map:
-        if config.method == "nle":
-            raise DeepfieldError("a likelihood of whole maps is out of reach: use npe, nre or summaries")
-        return Model(embedding(encoding, config), _head(dim, config))
-    n_in, n_out = (encoding.dim, dim) if config.method == "npe" else (dim, encoding.dim)
-    net = WithTrend(Trend(n_in, n_out), _net(n_in + n_out, config))
-    return Model(net, Centred(_head(n_out, config), n_out))
+        raise DeepfieldError("a likelihood of whole maps is out of reach: use npe, nre or summaries")
+    return Model(_net(dim, config), _head(encoding.dim, config))
 
 
 def build(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:

@@ -27,7 +27,6 @@ from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
 from deepfield.inference.simulations import Simulations, add_noise, noise_root
-from deepfield.inference.trend import WithTrend
 from deepfield.trust.outliers import OutlierTest
 
 Array = NDArray[np.float64]
@@ -148,13 +147,10 @@ def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) ->
             if hasattr(net.embed, "standardise"):
                 net.embed.standardise.fit(x)
             net.inner.standardise.fit(u)
-        elif isinstance(net, WithTrend):
-            inner: Any = net.net
-            net.trend.fit(given, target)
-            inner.standardise.fit(net.both(given))
-            member.head.fit_target(target - net.trend(given))
-        else:
-            member.head.fit_target(target)
+        elif hasattr(net, "standardise"):
+            net.standardise.fit(given)
+    if config.method != "nre":
+        model.head.fit_target(target)
 
 
 def _loss(config: InferenceConfig) -> Callable[..., Tensor] | None:
