@@ -4,8 +4,8 @@
     python benchmarks/inference_maps.py maps --n 10000
 
 Writes ``benchmarks/results/inference_maps.json``; what is there is not done again. ``power`` is the power spectrum
-alone, ``wavelets`` that and the counts of wavelet coefficients, ``maps`` the maps themselves (neighbours averaged to
-64 x 64 pixels) through the convolutional net. Choices were made by the loss on held-out simulations.
+alone, ``wavelets`` that and the counts of wavelet coefficients, ``maps`` the maps themselves (neighbours averaged
+to 64 x 64 pixels) through the convolutional net. Choices were made by the loss on held-out simulations.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def main() -> None:
             observed = world.observed
             settings |= {"members": 1, "width": 32, "batch": 32}
         else:
-            columns = slice(0, None) if name == "wavelets" else slice(0, power_spectrum(world.observed[None]).shape[1])
+            columns = (
+                slice(0, None) if name == "wavelets" else slice(0, power_spectrum(world.observed[None]).shape[1])
+            )
             folder = WORK / f"statistics-{n}-{seed}"
             table = part(simulate(world.prior, statistics(world), n, seed=seed, folder=folder), columns)
             folder = WORK / f"statistics-{options.fresh}-{seed + 1}"

@@ -14,7 +14,6 @@ from deepfield.inference.convergence import (
 )
 
 
-
 def at_hand():
     try:
         return data.available("sbi_lens")

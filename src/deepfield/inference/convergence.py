@@ -158,10 +158,11 @@ class _Table:
     @staticmethod
     def _terms(theta: Array) -> Array:
         x, y = (theta[:, 0] - 0.3) / 0.26, (theta[:, 1] - 0.8) / 0.28
-        return np.polynomial.chebyshev.chebvander2d(np.clip(x, -1, 1), np.clip(y, -1, 1), [6, 4])
+        terms = np.polynomial.chebyshev.chebvander2d(np.clip(x, -1, 1), np.clip(y, -1, 1), [6, 4])
+        return np.asarray(terms, float)
 
     def __call__(self, theta: Array, ell: Array) -> Array:
-        """log C (N, L)."""
+        """The log of C (N, L)."""
         logs = self._terms(theta) @ self.weights
         right = np.clip(np.searchsorted(self.ell, ell), 1, len(self.ell) - 1)
         share = (ell - self.ell[right - 1]) / (self.ell[right] - self.ell[right - 1])
@@ -183,7 +184,7 @@ def _radii() -> tuple[Array, Tensor]:
 
 
 def power_spectrum(maps: ArrayLike, *, bins: int = 20) -> Array:
-    """log of the mean power (N, bins) of maps (N, 1, P, P) in rings of equal steps in log l.
+    """Log of the mean power of maps (N, 1, P, P) in rings of equal steps in log l; rings without a wave fall out.
 
     Examples
     --------
@@ -208,8 +209,8 @@ def wavelet_counts(maps: ArrayLike, *, scales: int = 5, bins: int = 14) -> Array
     """Histograms (N, scales * bins) of the wavelet coefficients of maps (N, 1, P, P), as shares of the pixels.
 
     The starlet (Starck, Murtagh & Bijaoui 1998): differences of maps smoothed by a cubic spline of doubling width,
-    edges taken as periodic; counts of its coefficients at each scale hold most of what a convergence map tells beyond
-    its power (Ajani, Starck & Pettorino 2021). Coefficients are in units of those of pure noise.
+    edges taken as periodic; counts of its coefficients at each scale hold most of what a convergence map tells
+    beyond its power (Ajani, Starck & Pettorino 2021). Coefficients are in units of those of pure noise.
 
     Examples
     --------
@@ -222,10 +223,8 @@ def wavelet_counts(maps: ArrayLike, *, scales: int = 5, bins: int = 14) -> Array
     for scale, spread in zip(range(scales), _NOISE_OF_SCALE):
         smooth = data
         for axis in (2, 3):
-            smooth = sum(
-                tap * torch.roll(smooth, step * 2**scale, axis)
-                for step, tap in zip(range(-2, 3), (0.0625, 0.25, 0.375, 0.25, 0.0625))
-            )
+            moved = [torch.roll(smooth, step * 2**scale, axis) for step in (-2, -1, 1, 2)]
+            smooth = 0.0625 * (moved[0] + moved[3]) + 0.25 * (moved[1] + moved[2]) + 0.375 * smooth
         detail = ((data - smooth) / (noise * spread)).flatten(1)
         reach = 3.0 + 1.5 * scale
         place = ((detail / reach + 1) * (bins / 2)).long().clamp(0, bins - 1)
