@@ -126,8 +126,8 @@ PARTS = {
         "Tasks of sbibm",
         "Both codes learn from the same simulations, on one core of the same machine; sbi 0.27 with its defaults "
         "(a spline flow for NPE), one seed. C2ST: 0.5 is perfect; means over observations, each in brackets; "
-        "published is the mean over ten (Lueckmann et al. 2021). The machine was busy with other work, which makes seconds "
-        "longer than they would be alone: compare columns.",
+        "published is the mean over ten (Lueckmann et al. 2021). The machine was busy with other work, which "
+        "makes seconds longer than they would be alone: compare columns.",
         tasks,
         "inference.py",
     ),
@@ -146,7 +146,7 @@ PARTS = {
     ),
     "maps": (
         "A convergence map",
-        "One map of 128 x 128 pixels (sbi_lens), held against the published Hamiltonian chain over all its pixels. "
+        "One map of 128 x 128 pixels (sbi_lens), beside the published Hamiltonian chain over all its pixels. "
         "Shifts of means are in the chain's deviations; widths and areas (the root of the determinant of the "
         "covariance) are ratios to it. `power`: the power spectrum alone; `wavelets`: that and histograms of "
         "wavelet coefficients.",

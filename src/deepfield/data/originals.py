@@ -168,7 +168,7 @@ def supernova_bins(paths: Sequence[Path]) -> Table:
 
 
 def convergence_map(paths: Sequence[Path]) -> Table:
-    """A map of sbi_lens and what is known of it: a row with ``kappa`` (1, P, P), ``chain`` (S, 2), ``shift`` (8, 8).
+    """A map of sbi_lens and what is known of it, one row: ``kappa`` (1, P, P), ``chain`` (S, 2), ``shift`` (8, 8).
 
     The files are the map, the draws of omega_c and sigma_8 from its posterior, and lambda on a grid of omega_m and
     sigma_8 in lines of three numbers under a header.
