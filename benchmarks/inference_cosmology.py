@@ -37,9 +37,9 @@ def posteriors(data: str, model: str, methods: list[str], n: int, seed: int) -> 
     world = Expansion(model, data.split(","))
     exact, chains = world.exact(10_000, seed=seed)
     for method in todo:
-        found, seconds = learn(world, [method], quick(seed), n, seed=seed)
+        near, found, seconds = learn(world, [method], quick(seed), n, seed=seed)
         began = time.process_time()
-        draws = found[method].sample(world.observed, 10_000, seed=seed)
+        draws = found[method].sample(near.observed, 10_000, seed=seed)
         entry = {
             "parameters": list(world.prior.names),
             "exact_mean": exact.mean(0).tolist(),
@@ -75,8 +75,7 @@ def calibration(data: str, model: str, n: int, seed: int) -> None:
     key = f"{data} {model} {n} {seed}"
     if key in known("calibration"):
         return
-    world = Expansion(model, data.split(","))
-    found, _ = learn(world, ["npe", "nle"], quick(seed), n, seed=seed)
+    world, found, _ = learn(Expansion(model, data.split(",")), ["npe", "nle"], quick(seed), n, seed=seed)
     npe, nle = found["npe"], found["nle"]
     fresh = simulate(npe.prior, world.simulate, 5000, seed=seed + 50)
     entry: dict[str, Any] = {"npe": diagnose(npe, fresh, most=5000, seed=seed).to_dict()}

@@ -77,9 +77,9 @@ def run(
         raise DeepfieldError(f"--out {out} is a file; give a folder")
     began = time.perf_counter()
     config = config or quick(seed)
-    world = _world(data)
-    exact, _ = world.exact(10_000, seed=seed)
-    posteriors, seconds = learn(world, methods, config, n, seed=seed, progress=progress)
+    whole = _world(data)
+    exact, _ = whole.exact(10_000, seed=seed)
+    world, posteriors, seconds = learn(whole, methods, config, n, seed=seed, progress=progress)
     draws = {m: p.sample(world.observed, 10_000, seed=seed) for m, p in posteriors.items()}
     first = posteriors[methods[0]]
     tests = {  # chains take a thousand times as long as draws of NPE
@@ -97,7 +97,7 @@ def run(
             "compressed to": f"{len(world.observed)} numbers of unit noise",
             "simulations": f"{n // 4:,} over the prior, {n:,} around the posterior of those; new noise each epoch",
             "prior": ", ".join(
-                f"{k} {a:g} to {b:g}" for k, (a, b) in zip(world.prior.names, world.prior.support())
+                f"{k} {a:g} to {b:g}" for k, (a, b) in zip(whole.prior.names, whole.prior.support())
             ),
             "training": ", ".join(f"{m} {s:.0f} s" for m, s in seconds.items()),
             "seed": seed,
@@ -139,24 +139,27 @@ def learn(
     *,
     seed: int = 0,
     progress: bool = False,
-) -> tuple[dict[str, Posterior], dict[str, float]]:
-    """Posteriors by method, and CPU seconds: a round over the prior finds the place, each method learns there.
+) -> tuple[Expansion, dict[str, Posterior], dict[str, float]]:
+    """The world within the prior cut to the data, posteriors by method, and their CPU seconds.
 
-    The simulator gives expectations; their noise is known and drawn anew in every epoch.
+    A round over the whole prior finds the place, each method learns there. The simulator gives expectations;
+    their noise is known and drawn anew in every epoch.
     """
     settings = {k: v for k, v in asdict(config).items() if k != "method"}
-    given: dict[str, Any] = {"noise": world.noise, **settings}
     table = simulate(world.prior, world.expected, max(FEWEST, n // 4), seed=seed + 10)
-    first = train(table, world.prior, progress="first round" if progress else False, **given)
-    prior = cut_to(first, world.observed, seed=seed)
-    table = simulate(prior, world.expected, n, seed=seed + 1)
+    first = train(table, world.prior, noise=world.noise, progress="first round" if progress else False, **settings)
+    near = world.within(cut_to(first, world.observed, seed=seed))
+    table = simulate(near.prior, near.expected, n, seed=seed + 1)
     found, seconds = {}, {}
     for method in methods:
         clock = time.process_time()
-        found[method] = train(table, prior, method=method, progress=method if progress else False, **given)
+        found[method] = train(
+            table, near.prior, method=method, noise=near.noise, progress=method if progress else False,
+            **settings,
+        )  # fmt: skip
         seconds[method] = time.process_time() - clock
         log.info("%s: trained in %.0f s", method, seconds[method])
-    return found, seconds
+    return near, found, seconds
 
 
 def _tables(
