@@ -83,7 +83,7 @@ def run(
     draws = {m: p.sample(world.observed, 10_000, seed=seed) for m, p in posteriors.items()}
     first = posteriors[methods[0]]
     tests = {  # chains take a thousand times as long as draws of NPE
-        m: diagnose(p, simulate(p.prior, world.simulate, 2000 if m == "npe" else 100, seed=seed + 2), most=2000)
+        m: diagnose(p, simulate(p.prior, world.simulate, 1000 if m == "npe" else 100, seed=seed + 2))
         for m, p in posteriors.items()
     }
     first.save(Path(out) / "model")
