@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 from deepfield.core.errors import DeepfieldError, ModelError
 from deepfield.inference.posterior import ALARM, Posterior
@@ -100,3 +101,17 @@ def test_bad_observations(fitted):
 def test_a_flow_in_place_of_the_mixture(toy):
     posterior = train(toy.table[:300], toy.prior, density="flow", epochs=2, **toy.small)
     assert posterior.sample(X, 20).shape == (20, 2) and np.isfinite(posterior.log_prob([[0.0, 0.0]], X)).all()
+
+
+def test_draws_come_from_all_members(toy):
+    """Two members of one epoch disagree; the draws follow the mean of their densities, not one of them."""
+    posterior = train(toy.table[:400], toy.prior, epochs=1, **{**toy.small, "members": 2})
+    draws = posterior.sample(X, 20_000, seed=0)
+    density = posterior.model.head(posterior._features(posterior.encoding.rows(X)))
+    torch.manual_seed(1)
+    parts = [p.sample(torch.Size((20_000,)))[:, 0] for p in density.parts]
+    wanted = posterior.prior.from_line(torch.cat(parts).double().numpy())
+    assert np.allclose(draws.mean(0), wanted.mean(0), atol=0.03)
+    assert np.allclose(draws.std(0), wanted.std(0), rtol=0.03)
+    alone = [posterior.prior.from_line(p.double().numpy()).mean(0) for p in parts]
+    assert np.abs(alone[0] - alone[1]).max() > 0.06
