@@ -112,9 +112,11 @@ def maps(found: dict[str, Any]) -> str:
         tested = entry["calibration"]
         ranks = min(tested["sbc_p_value"].values())
         pairs = zip(entry["mean"], entry["std"], entry["shift"], entry["width"])
+        seconds = entry["simulate_seconds"]
+        simulating = f"{seconds:.0f}" if seconds > 1 else "the same"
         told = [f"{mean:.3f} ± {std:.3f} ({shift:+.2f}, {width:.2f})" for mean, std, shift, width in pairs]
         rows.append([name, method.upper(), f"{int(n):,}", *told, f"{entry['area']:.2f}", f"{entry['c2st']:.3f}",
-                     f"{ranks:.3f}", f"{tested['tarp_p_value']:.3f}", f"{entry['simulate_seconds']:.0f}",
+                     f"{ranks:.3f}", f"{tested['tarp_p_value']:.3f}", simulating,
                      f"{entry['train_seconds']:.0f}"])  # fmt: skip
     head = ["data", "method", "simulations", "omega_c (shift, width)", "sigma_8 (shift, width)", "area", "C2ST",
             "least SBC p", "TARP p", "simulating [CPU s]", "training [CPU s]"]  # fmt: skip
