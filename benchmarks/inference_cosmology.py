@@ -80,7 +80,7 @@ def calibration(data: str, model: str, n: int, seed: int) -> None:
     fresh = simulate(npe.prior, world.simulate, 5000, seed=seed + 50)
     entry: dict[str, Any] = {"npe": diagnose(npe, fresh, most=5000, seed=seed).to_dict()}
     entry["exact"] = exact_ranks(world, npe.prior, fresh, seed + 60)
-    entry["nle"] = diagnose(nle, fresh, most=500, seed=seed).to_dict()
+    entry["nle"] = diagnose(nle, fresh, most=300, seed=seed).to_dict()
     # A likelihood-ratio test of one parameter's value where it is true, at the best fit of the data.
     name, value = ("w", -1.0) if model == "wcdm" else ("omega_m", 0.3)
     column = nle.prior.names.index(name)
