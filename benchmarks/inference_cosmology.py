@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from inference import known, remember
+from scipy.stats import chi2, kstest
 
-from deepfield.inference import Expansion, diagnose, simulate
+from deepfield.inference import Expansion, Prior, Simulations, diagnose, simulate
 from deepfield.inference.likelihood import size_of_test, statistics
 from deepfield.inference.model import METHODS
 from deepfield.inference.posterior import ALARM
@@ -36,9 +37,9 @@ def posteriors(data: str, model: str, methods: list[str], n: int, seed: int) -> 
     world = Expansion(model, data.split(","))
     exact, chains = world.exact(10_000, seed=seed)
     for method in todo:
-        found, seconds = learn(world, [method], quick(seed), n, seed=seed)
+        near, found, seconds = learn(world, [method], quick(seed), n, seed=seed)
         began = time.process_time()
-        draws = found[method].sample(world.observed, 10_000, seed=seed)
+        draws = found[method].sample(near.observed, 10_000, seed=seed)
         entry = {
             "parameters": list(world.prior.names),
             "exact_mean": exact.mean(0).tolist(),
@@ -54,27 +55,43 @@ def posteriors(data: str, model: str, methods: list[str], n: int, seed: int) -> 
         print(data, model, method, entry, flush=True)
 
 
+def exact_ranks(
+    world: Expansion, prior: Prior, fresh: Simulations, seed: int, n: int = 60_000
+) -> dict[str, float]:
+    """p-values of the ranks of the exact posteriors, by importance: what this draw of simulations gives."""
+    theta = prior.sample(n, seed=seed)
+    mean = torch.from_numpy(world.expected(theta))
+    energy, draws, pit = 0.5 * (mean**2).sum(1), torch.from_numpy(theta), []
+    for i in range(0, len(fresh), 250):
+        weight = torch.softmax(torch.from_numpy(fresh.x[i : i + 250]) @ mean.T - energy, 1)
+        truth = torch.from_numpy(fresh.theta[i : i + 250])
+        pit.append(torch.stack([(weight * (d < t[:, None])).sum(1) for d, t in zip(draws.T, truth.T)], 1))
+    columns = torch.cat(pit).numpy().T
+    return {name: float(kstest(column, "uniform").pvalue) for name, column in zip(prior.names, columns)}
+
+
 def calibration(data: str, model: str, n: int, seed: int) -> None:
     """Of the posteriors that ``deepfield run inference`` would give for the data: ranks, TARP, tests, alarms."""
     key = f"{data} {model} {n} {seed}"
     if key in known("calibration"):
         return
-    world = Expansion(model, data.split(","))
-    found, _ = learn(world, ["npe", "nle"], quick(seed), n, seed=seed)
+    world, found, _ = learn(Expansion(model, data.split(",")), ["npe", "nle"], quick(seed), n, seed=seed)
     npe, nle = found["npe"], found["nle"]
     fresh = simulate(npe.prior, world.simulate, 5000, seed=seed + 50)
     entry: dict[str, Any] = {"npe": diagnose(npe, fresh, most=5000, seed=seed).to_dict()}
-    # A likelihood-ratio test of w = -1 where it is true, at the best fit of the data.
-    column = nle.prior.names.index("w")
-    _, _, there = statistics(nle, world.observed, [column], np.array([-1.0]), seed=seed)
+    entry["exact"] = exact_ranks(world, npe.prior, fresh, seed + 60)
+    entry["nle"] = diagnose(nle, fresh, most=300, seed=seed).to_dict()
+    # A likelihood-ratio test of one parameter's value where it is true, at the best fit of the data.
+    name, value = ("w", -1.0) if model == "wcdm" else ("omega_m", 0.3)
+    column = nle.prior.names.index(name)
+    _, _, there = statistics(nle, world.observed, [column], np.array([value]), seed=seed)
     null = world.simulate(np.repeat(there, 2000, 0), seed=seed + 51)
-    t = statistics(nle, null, [column], np.array([-1.0]), seed=seed)[0]
+    t = statistics(nle, null, [column], np.array([value]), seed=seed)[0]
     tested, reference = t[:1000], np.sort(t[1000:])
     simulated = (1 + len(reference) - np.searchsorted(reference, tested)) / (1 + len(reference))
-    from scipy.stats import chi2
-
     names = ("share below 0.05", "band low", "band high")
-    entry["test of w = -1"] = {
+    entry["hypothesis"] = f"{name} = {value:g}"
+    entry["test"] = {
         "by Wilks": dict(zip(names, size_of_test(chi2.sf(tested, 1)))),
         "by simulation": dict(zip(names, size_of_test(simulated))),
     }
@@ -103,7 +120,9 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.part == "calibration":
-        calibration(options.data[0], "wcdm", options.n, options.seed)
+        for data in options.data:
+            for model in options.models:
+                calibration(data, model, options.n, options.seed)
         return
     for data in options.data:
         for model in options.models:

@@ -154,3 +154,17 @@ def test_miratitan_from_npz(tmp_path):
     np.savez(path, params=np.ones((2, 8)))
     with pytest.raises(TableError, match="does not hold params, k_invMpc, z and P_Mpc3"):
         READERS["miratitan"]([path])
+
+
+def test_convergence_map_with_its_chain_and_shifts(tmp_path):
+    paths = [tmp_path / name for name in ("map.npy", "chain.npy", "shift.csv")]
+    np.save(paths[0], np.ones((4, 4), np.float32))
+    np.save(paths[1], np.ones((10, 2), np.float32))
+    lines = [f"{i},{j},{10 * i + j}" for i in range(8) for j in range(8)]
+    paths[2].write_text("\n".join(["a,b,c", *lines]))
+    table = READERS["convergence_map"](paths)
+    assert table["kappa"].shape == (1, 1, 4, 4) and table["chain"].shape == (1, 10, 2)
+    assert table["shift"][0, 2, 5] == 25
+    paths[2].write_text("a,b,c\n1,2,3\n")
+    with pytest.raises(TableError, match="cannot read the map"):
+        READERS["convergence_map"](paths)

@@ -76,7 +76,7 @@ def test_every_entry_is_complete():
     names = [entry.name for entry in data.list_datasets()]
     assert len(set(names)) == len(names) >= 5
     for entry in data.list_datasets():
-        assert entry.content in ("photometry", "images", "votes", "measurements", "spectra")
+        assert entry.content in ("photometry", "images", "votes", "measurements", "spectra", "maps")
         assert entry.citation and entry.licence and entry.home
         assert entry.files or entry.content in ("images", "spectra")
         assert entry.reader in READERS or (not entry.files and entry.compact.path.endswith(".parquet"))

@@ -11,6 +11,7 @@ import pytest
 from deepfield import data
 from deepfield.core.errors import DataError, DeepfieldError
 from deepfield.inference.cosmology import Expansion, Measurement, measurement
+from deepfield.inference.priors import Prior
 
 
 def at_hand(name):
@@ -45,6 +46,16 @@ def test_compression_loses_nothing():
     expected = desi.expected(dict(zip(toy.prior.names, near.T)))
     full = [-0.5 * (desi.value - e) @ np.linalg.solve(desi.covariance, desi.value - e) for e in expected]
     assert np.ptp(toy.log_likelihood(near) - full) < 0.02 and len(toy.observed) < len(desi.value)
+
+
+def test_a_narrower_prior_makes_shorter_data_that_say_the_same():
+    whole = Expansion("wcdm", ["desi_dr2"])
+    near = whole.within(Prior({"omega_m": (0.25, 0.35), "w": (-1.2, -0.8), "h_r_d": (97.0, 106.0)}))
+    theta = near.prior.sample(50, seed=0)
+    assert np.ptp(near.log_likelihood(theta) - whole.log_likelihood(theta)) < 0.05
+    assert len(near.observed) < len(whole.observed)
+    with pytest.raises(DeepfieldError, match="the prior is one of omega_m, w, h_r_d, not of omega_m"):
+        whole.within(Prior({"omega_m": (0.25, 0.35)}))
 
 
 def test_desi_dr2_gives_what_its_paper_says():

@@ -100,3 +100,14 @@ def test_bad_observations(fitted):
 def test_a_flow_in_place_of_the_mixture(toy):
     posterior = train(toy.table[:300], toy.prior, density="flow", epochs=2, **toy.small)
     assert posterior.sample(X, 20).shape == (20, 2) and np.isfinite(posterior.log_prob([[0.0, 0.0]], X)).all()
+
+
+def test_draws_come_from_all_members(toy):
+    """One of two members is moved by one: half of the draws move with it."""
+    posterior = train(toy.table[:400], toy.prior, epochs=1, **{**toy.small, "members": 2})
+    before = posterior.sample(X, 20_000, seed=0)
+    posterior.model.head.members[1].shift += 1.0
+    after = posterior.sample(X, 20_000, seed=0)
+    moved = np.abs(after - before - 1) < 1e-5
+    assert (moved | (np.abs(after - before) < 1e-5)).all()
+    assert moved.mean(0) == pytest.approx(np.full(2, 0.5), abs=0.02)

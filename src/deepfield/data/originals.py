@@ -167,6 +167,20 @@ def supernova_bins(paths: Sequence[Path]) -> Table:
     return Table({"z": values[:, 0], "z_hel": values[:, 1], "mu": values[:, 2], "covariance": covariance})
 
 
+def convergence_map(paths: Sequence[Path]) -> Table:
+    """A map of sbi_lens and what is known of it, one row: ``kappa`` (1, P, P), ``chain`` (S, 2), ``shift`` (8, 8).
+
+    The files are the map, the draws of omega_c and sigma_8 from its posterior, and lambda on a grid of omega_m and
+    sigma_8 in lines of three numbers under a header.
+    """
+    try:
+        kappa, chain = (np.load(path, allow_pickle=False) for path in paths[:2])
+        shift = np.loadtxt(paths[2], delimiter=",", skiprows=1)[:, 2].reshape(8, 8)
+    except (OSError, ValueError, IndexError) as error:
+        raise TableError(f"cannot read the map of '{paths[0].parent}': {str(error).splitlines()[0]}") from error
+    return Table({"kappa": kappa[None, None], "chain": chain[None], "shift": shift[None]})
+
+
 def miratitan(paths: Sequence[Path]) -> Table:
     """Spectra of the Mira-Titan simulations gathered in one ``.npz``.
 
@@ -194,6 +208,7 @@ READERS: dict[str, Callable[[Sequence[Path]], Table]] = {
     "mirabest": mirabest,
     "spacewarps": spacewarps,
     "supernova_bins": supernova_bins,
+    "convergence_map": convergence_map,
     "miratitan": miratitan,
 }
 """The readers by the name under which the registry knows them."""

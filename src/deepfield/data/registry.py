@@ -62,8 +62,8 @@ class Compact:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One registered data set; ``content`` is photometry (standard columns), images, votes, measurements or
-    spectra.
+    """One registered data set; ``content`` is photometry (standard columns), images, votes, measurements, spectra
+    or maps.
 
     Small originals have no compact form.
     """

@@ -4,7 +4,7 @@ Parameters are omega_m, w (wCDM only), h r_d in Mpc (with BAO) and h (with chron
 Gaussian with known covariance, so an exact posterior stands beside every learnt one.
 
 Data are compressed without loss. Whitened by its Cholesky factor, a data set is its expectation plus unit noise,
-and the expectations of all models of the prior lie, to a thousandth of that noise, in a space of few dimensions,
+and the expectations of all models of the prior lie, to a hundredth of that noise, in a space of few dimensions,
 found by a singular value decomposition. What is perpendicular to it is the same noise whatever the parameters. The
 unknown zero point of supernova magnitudes is projected out first, which equals marginalising it over a flat prior.
 """
@@ -132,6 +132,8 @@ class Expansion:
     model : str
         "lcdm" or "wcdm", both flat.
     data : sequence of str or Measurement
+    prior : Prior, optional
+        Of the same parameters; by default flat in :data:`BOUNDS`.
 
     Examples
     --------
@@ -140,7 +142,13 @@ class Expansion:
     (('omega_m', 'h_r_d'), True)
     """
 
-    def __init__(self, model: str = "lcdm", data: Sequence[str | Measurement] = ("desi_dr2",)) -> None:
+    def __init__(
+        self,
+        model: str = "lcdm",
+        data: Sequence[str | Measurement] = ("desi_dr2",),
+        *,
+        prior: Prior | None = None,
+    ) -> None:
         if model not in ("lcdm", "wcdm") or not data:
             raise DeepfieldError(f"model is 'lcdm' or 'wcdm' with some data, not '{model}' with {list(data)}")
         self.model = model
@@ -148,15 +156,29 @@ class Expansion:
         kinds = {m.kind[0] for m in self.measurements}
         names = ["omega_m"] + (["w"] if model == "wcdm" else [])
         names += (["h_r_d"] if kinds & {"DM", "DH", "DV"} else []) + (["h"] if "H" in kinds else [])
-        self.prior = Prior({name: BOUNDS[name] for name in names})
+        self.prior = prior or Prior({name: BOUNDS[name] for name in names})
+        if list(self.prior.names) != names:
+            raise DeepfieldError(f"the prior is one of {', '.join(names)}, not of {', '.join(self.prior.names)}")
         self._whiteners = [m.whitener() for m in self.measurements]
         cloud = self._whitened(self.prior.sample(4000, seed=0))
         self._centre = cloud.mean(0)
         _, strength, axes = np.linalg.svd(cloud - self._centre, full_matrices=False)
-        # An axis along which no model moves by a thousandth of the noise (rms) says nothing.
-        self._axes = axes[strength > 1e-3 * np.sqrt(len(cloud))]
+        # An axis along which no model moves by a hundredth of the noise (rms) says nothing.
+        self._axes = axes[strength > 1e-2 * np.sqrt(len(cloud))]
         raw = [w @ m.value for w, m in zip(self._whiteners, self.measurements)]
         self.observed = (np.concatenate(raw) - self._centre) @ self._axes.T
+
+    def within(self, prior: Prior) -> Expansion:
+        """The same with a narrower prior, whose models differ along fewer axes: shorter data.
+
+        Examples
+        --------
+        >>> toy = Expansion("lcdm", ["desi_dr2"])
+        >>> near = toy.within(Prior({"omega_m": (0.25, 0.35), "h_r_d": (98, 105)}))
+        >>> len(near.observed) < len(toy.observed)
+        True
+        """
+        return Expansion(self.model, self.measurements, prior=prior)
 
     def _whitened(self, theta: ArrayLike) -> Array:
         rows = self.prior.rows(theta)

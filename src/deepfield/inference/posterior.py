@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError, ModelError
+from deepfield.core.heads import Ensemble
 from deepfield.core.model import Model, members
 from deepfield.core.store import Saved, load, restore, save, settings
 from deepfield.inference.encoding import Encoding
@@ -88,11 +89,22 @@ class Posterior:
         step = max(1, _CHUNK // n)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            parts = [
-                self.model.head(features[i : i + step]).sample(torch.Size((n,))).movedim(0, 1)
-                for i in range(0, len(features), step)
-            ]
+            parts = [self._draw_each(features[i : i + step], n) for i in range(0, len(features), step)]
         return torch.cat(parts).double().numpy()
+
+    def _draw_each(self, features: Tensor, n: int) -> Tensor:
+        """Draws (M, n, D); each from one member, so that the others need not be asked."""
+        head: Any = self.model.head
+        heads, shares = (
+            (head.members, head.split(features)) if isinstance(head, Ensemble) else ([head], [features])
+        )
+        member = torch.randint(len(heads), (n,))
+        draws = features.new_empty(n, len(features), self.prior.dim)
+        for k, (one, share) in enumerate(zip(heads, shares)):
+            own = torch.nonzero(member == k)[:, 0]
+            if len(own):
+                draws[own] = one(share).sample(torch.Size((len(own),)))
+        return draws.movedim(0, 1)
 
     def _features(self, rows: Array) -> Tensor:
         return self.model.predict(self.encoding(rows)).features
