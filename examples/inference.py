@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--out", type=Path, default=Path("inference.png"), help="the figure")
     options = parser.parse_args(arguments)
     n = 1500 if options.quick else 10_000
-    settings = {"members": 1, "width": 32, "hidden": 24, "epochs": 12, "batch": 64} if options.quick else {}
+    settings = {"members": 1, "width": 32, "hidden": 24, "epochs": 30, "batch": 64} if options.quick else {}
 
     # 1. A prior, a simulator, data: the 13 distances of DESI DR2, compressed without loss. Yours can be any
     #    function of parameters (B, D) to data (B, K), or a table of simulations that a cluster has made.

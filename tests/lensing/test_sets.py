@@ -57,7 +57,7 @@ def test_fresh_images_are_new_in_each_epoch_and_the_same_for_the_same_seed(toy_s
     sets = simulated(toy_simulate, "find", survey="toy", images=128, **SHARES)
 
     def go(seed, epoch, share=(0, 1)):
-        batches = sets.fresh(16, seed, plain)
+        batches = sets.fresh(16, seed, plain, False)
         batches.set_epoch(epoch, *share)
         found = list(batches)
         assert len(found) == len(batches) and all(len(x) == 16 for x, _ in found)
@@ -70,7 +70,7 @@ def test_fresh_images_are_new_in_each_epoch_and_the_same_for_the_same_seed(toy_s
         assert not seen & {float(v) for v in new.sum((1, 2, 3))}
     kept = sets.parts["validation"][0].load()[0]
     assert not seen & {float(v) for v in kept.sum((1, 2, 3))}
-    assert isinstance(sets.fresh(16, 0, plain), Fresh)
+    assert isinstance(sets.fresh(16, 0, plain, False), Fresh)
 
 
 def test_nothing_is_kept_to_calibrate_on_if_none_is_asked_for(toy_simulate):
