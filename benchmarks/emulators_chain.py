@@ -9,12 +9,13 @@ likelihood, a file for each, so that a second call goes on. Result: benchmarks/r
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from emulators_options import options
 
 from deepfield.core.files import atomic
 from deepfield.emulators.parameters import BOX
@@ -48,6 +49,14 @@ def camb_spectrum(theta: np.ndarray, path: Path) -> np.ndarray:
         return file["power"]
 
 
+def rise(power: Any, level: np.ndarray) -> np.ndarray:
+    """Slopes of the data in each parameter (5, Z * K), in units of their errors at a level (Z, K)."""
+    low, high = np.array(list(BOX.values())).T
+    steps = 1e-2 * (high - low)
+    found = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
+    return found / (2 * steps[:, None]) / (level * errors()).ravel()
+
+
 def chain(work: Path) -> None:
     """Random-walk Metropolis with the covariance of a first part of it."""
     from deepfield.emulators import MatterPower
@@ -62,9 +71,7 @@ def chain(work: Path) -> None:
         return float(-0.5 * np.sum(((power(theta, K, Z) / data - 1) / errors()) ** 2))
 
     # The curvature at the truth is the first proposal.
-    steps = 1e-2 * (high - low)
-    slopes = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
-    slopes = slopes / (2 * steps[:, None]) / (data * errors()).ravel()
+    slopes = rise(power, data)
     factor = np.linalg.cholesky(np.linalg.inv(slopes @ slopes.T)) * 2.38 / np.sqrt(len(low))
     at, value = FIDUCIAL, log_likelihood(FIDUCIAL)
     path, clock = [], time.process_time()
@@ -100,11 +107,9 @@ def slopes(work: Path) -> None:
     """What moves the means to first order: matrix from relative differences of the data to parameters."""
     from deepfield.emulators import MatterPower
 
-    power, low, high = MatterPower(nonlinear=True), *np.array(list(BOX.values())).T
-    steps, middle = 1e-2 * (high - low), power(FIDUCIAL, K, Z)
-    rise = np.array([(power(FIDUCIAL + d, K, Z) - power(FIDUCIAL - d, K, Z)).ravel() for d in np.diag(steps)])
-    rise = rise / (2 * steps[:, None]) / (middle * errors()).ravel()
-    gain = np.linalg.inv(rise @ rise.T) @ rise / np.tile(errors(), len(Z))
+    power = MatterPower(nonlinear=True)
+    slope = rise(power, power(FIDUCIAL, K, Z))
+    gain = np.linalg.inv(slope @ slope.T) @ slope / np.tile(errors(), len(Z))
     with np.load(work / "chain.npz") as file:
         draws = file["draws"]
     with atomic(work / "slopes.npz") as temporary:
@@ -149,11 +154,7 @@ def camb(work: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("chain", "slopes", "camb"))
-    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
-    parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
-    given = parser.parse_args()
+    given = options(__doc__, "chain", "slopes", "camb").parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.what == "camb":
         camb(given.work, given.seconds)

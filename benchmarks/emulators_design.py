@@ -10,18 +10,19 @@ the box, hold also the spectra of HMcode2020.
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
+from emulators_options import options
 
 from deepfield.core.files import atomic
+from deepfield.emulators.boltzmann import CONVERGED
 from deepfield.emulators.linear import BARYONS, SHARE, chebyshev, terms, unit
 from deepfield.emulators.parameters import BOX
 
 REDSHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
-SETTINGS = (2.0, 2.0)  # AccuracyBoost, lAccuracyBoost
+SETTINGS = CONVERGED
 K = np.geomspace(1e-4, 10, 400)
 """Of the nonlinear spectra, h/Mpc."""
 
@@ -68,7 +69,7 @@ def held_out(n: int = 24) -> np.ndarray:
 
 def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
     """One cosmology; with a design point k reaches 50 h/Mpc at the largest h that the box has there."""
-    from deepfield.emulators.boltzmann import solve, transfer_of
+    from deepfield.emulators.boltzmann import power_of, solve, transfer_of
 
     clock = time.process_time()
     share, _, h, *_ = theta
@@ -79,10 +80,7 @@ def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
     found = {"theta": theta, "k": k, "T": t, "z": REDSHIFTS, "horizon": horizon, "cpu": seconds}
     if nonlinear:
         for name in ("linear", "nonlinear"):
-            line = results.get_matter_power_interpolator(
-                nonlinear=name == "nonlinear", hubble_units=True, k_hunit=True
-            )
-            found[name] = line.P(np.array(REDSHIFTS), K)
+            found[name] = power_of(results, K, REDSHIFTS, nonlinear=name == "nonlinear")
     with atomic(path) as temporary:
         np.savez(temporary, **found)
 
@@ -100,8 +98,5 @@ def main(work: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
-    parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
-    given = parser.parse_args()
+    given = options(__doc__).parse_args()
     main(given.work, given.seconds)

@@ -8,13 +8,13 @@ that a second call goes on. Result: benchmarks/results/emulators_noise.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
 from emulators_design import SETTINGS, held_out
+from emulators_options import options
 
 from deepfield.core.files import atomic
 from deepfield.emulators.linear import Run
@@ -77,9 +77,7 @@ def main(work: Path, seconds: float, n: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
-    parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
+    parser = options(__doc__)
     parser.add_argument("-n", type=int, default=6)
     given = parser.parse_args()
     main(given.work, given.seconds, given.n)

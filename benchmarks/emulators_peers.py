@@ -10,12 +10,12 @@ Result: benchmarks/results/emulators_peers.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+from emulators_options import options
 
 from deepfield.core.files import atomic
 
@@ -33,7 +33,7 @@ def cosmologies() -> np.ndarray:
 
 
 def truth(work: Path, seconds: float) -> None:
-    from deepfield.emulators.boltzmann import solve
+    from deepfield.emulators.boltzmann import power_of, solve
 
     began = time.monotonic()
     for i, theta in enumerate(cosmologies()):
@@ -41,12 +41,7 @@ def truth(work: Path, seconds: float) -> None:
         if path.exists() or time.monotonic() - began > seconds:
             continue
         results = solve(theta, Z, accuracy=(2.0, 2.0), k_max=20.0)
-        found = {
-            name: results.get_matter_power_interpolator(
-                nonlinear=name == "nonlinear", hubble_units=True, k_hunit=True
-            ).P(Z, K)
-            for name in ("linear", "nonlinear")
-        }
+        found = {n: power_of(results, K, Z, nonlinear=n == "nonlinear") for n in ("linear", "nonlinear")}
         with atomic(path) as temporary:
             np.savez(temporary, amplitude=results.Params.InitPower.As, **found)
 
@@ -123,11 +118,7 @@ def peers(work: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("truth", "own", "peers"))
-    parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work" / "emulators")
-    parser.add_argument("--seconds", type=float, default=1e9, help="start no further cosmology after these")
-    given = parser.parse_args()
+    given = options(__doc__, "truth", "own", "peers").parse_args()
     if given.what == "truth":
         truth(given.work, given.seconds)
     else:

@@ -74,7 +74,7 @@ class Augment:
     def __call__(self, x: Tensor, y: Tensor, *maps: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         mirrored = torch.rand(len(x), generator=generator) < 0.5 * self.flip
         drawn, angle, place = self._draw(x, mirrored, generator)
-        turned = [_sampled(one[:, None], place, one.shape[-1])[:, 0] for one in maps]
+        turned = [sampled(one[:, None], place, one.shape[-1])[:, 0] for one in maps]
         if self.blur:  # before the stretch, as the atmosphere does
             drawn = blurred(drawn, self.blur * torch.rand(len(x), generator=generator))
         seen = self.camera.show(drawn)
@@ -100,7 +100,7 @@ class Augment:
         rows = [torch.stack([sign * cos, -sin, place[:, 0]], -1), torch.stack([sign * sin, cos, place[:, 1]], -1)]
         where = torch.stack(rows, 1)
         wide = fine.shape[-1] / blurred.shape[-1]
-        return _sampled(blurred, where * torch.tensor([wide, wide, 1.0]), size), angle, where
+        return sampled(blurred, where * torch.tensor([wide, wide, 1.0]), size), angle, where
 
     def _mirror(self, y: Tensor, mirrored: Tensor) -> Tensor:
         """Targets of the images of which some are mirrored."""
@@ -110,10 +110,17 @@ class Augment:
         return torch.where(mirrored if y.dim() == 1 else mirrored[:, None], other, y)
 
 
-def _sampled(x: Tensor, where: Tensor, size: int) -> Tensor:
-    """Images (N, B, size, size) from the places of ``x`` that the maps (N, 2, 3) of the unit square name."""
+def sampled(x: Tensor, where: Tensor, size: int, beyond: str = "reflection") -> Tensor:
+    """Images (N, B, size, size) from the places of ``x`` (N, B, H, W) that the maps (N, 2, 3) of the square name.
+
+    Examples
+    --------
+    >>> same = torch.eye(2, 3)[None]
+    >>> sampled(torch.arange(4.0).view(1, 1, 2, 2), same, 2).flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0]
+    """
     grid = F.affine_grid(where, [len(x), x.shape[1], size, size], align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode=beyond, align_corners=False)
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:

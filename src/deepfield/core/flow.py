@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,12 +23,11 @@ class FlowDistribution(Distribution):
     arg_constraints = {}  # noqa: RUF012
     has_rsample = False
 
-    def __init__(
-        self, flow: Any, shift: Tensor, scale: Tensor, batch: torch.Size, inverse: Callable[[Tensor], Tensor]
-    ) -> None:
-        self.flow, self.shift, self.scale, self.inverse = flow, shift, scale, inverse
-        self.scalar = len(shift) == 1
-        super().__init__(batch, torch.Size() if self.scalar else shift.shape, validate_args=False)
+    def __init__(self, lazy: Any, features: Tensor, shift: Tensor, scale: Tensor) -> None:
+        self.lazy, self.features, self.flow = lazy, features, lazy(features)
+        self.shift, self.scale, self.scalar = shift, scale, len(shift) == 1
+        event = torch.Size() if self.scalar else shift.shape
+        super().__init__(features.shape[:-1], event, validate_args=False)
 
     def _inward(self, y: Tensor) -> Tensor:
         return ((y[..., None] if self.scalar else y) - self.shift) / self.scale
@@ -50,7 +48,10 @@ class FlowDistribution(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
-            return self._outward(self.inverse(self.flow.base.sample(tuple(sample_shape))))
+            shape = tuple(sample_shape)
+            if self.scalar:
+                return self._outward(self.flow.sample(shape))
+            return self._outward(drawn(self.lazy, self.features, self.flow.base.sample(shape)))
 
     def cdf(self, value: Tensor) -> Tensor:
         if (nobody := self._nobody(value.shape)) is not None:
@@ -113,6 +114,4 @@ class Flow(_ScaledHead):
         )
 
     def forward(self, features: Tensor) -> FlowDistribution:
-        flow = self.flow(features)
-        inverse = flow.transform.inv if len(self.shift) == 1 else functools.partial(drawn, self.flow, features)
-        return FlowDistribution(flow, self.shift, self.scale, features.shape[:-1], inverse)
+        return FlowDistribution(self.flow, features, self.shift, self.scale)

@@ -11,7 +11,7 @@ from deepfield.core.optional import require
 
 Array = NDArray[np.float64]
 
-CONVERGED, CHEAP = (2.0, 2.0), (1.0, 2.0)
+CONVERGED = (2.0, 2.0)
 """AccuracyBoost and lAccuracyBoost."""
 
 _K_MAX = 46.0  # 1/Mpc: 50 h/Mpc at h = 0.9
@@ -103,5 +103,10 @@ def spectrum(
         HMcode2020 (Mead et al. 2021).
     """
     results = solve(theta, z, accuracy=accuracy, k_max=max(_K_MAX, 1.01 * float(np.max(k))))
+    return power_of(results, k, z, nonlinear=nonlinear)
+
+
+def power_of(results: Any, k: ArrayLike, z: ArrayLike, *, nonlinear: bool) -> Array:
+    """P(k, z) (Z, K) in (Mpc/h)^3 of CAMB's results, such as those of :func:`solve`; k (K,) in h/Mpc."""
     line = results.get_matter_power_interpolator(nonlinear=nonlinear, hubble_units=True, k_hunit=True)
     return np.atleast_2d(line.P(np.atleast_1d(np.asarray(z, float)), np.asarray(k, float)))

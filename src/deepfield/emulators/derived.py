@@ -11,14 +11,11 @@ from scipy.fft import fht, fhtoffset
 from scipy.interpolate import CubicSpline, RectBivariateSpline
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.physics.cosmology import flat_distance
+from deepfield.physics.cosmology import HUBBLE_DISTANCE, flat_distance
 from deepfield.physics.power import variance
 
 Array = NDArray[np.float64]
 Power = Callable[[Any, Any, Any], Any]
-
-HUBBLE_DISTANCE = 2997.92458
-"""c / (100 km/s/Mpc) in Mpc/h."""
 
 _K = np.geomspace(1e-4, 50.0, 1024)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.emulators.direct import NODES, Direct, sphere
-from deepfield.emulators.growth import growth_series, late_time
+from deepfield.emulators.growth import growth_series, late_time, recurrence
 from deepfield.emulators.linear import chebyshev, terms, unit, within
 from deepfield.emulators.parameters import BOX, check_box
 
@@ -104,10 +104,7 @@ class Grid:
         near = both < 0.05
         today[:, near] *= 1 + late_time(both[near], 0.0, *cosmology, self.direct.late)
         inner = today[:, len(self.k) :]
-        angle = np.pi * (np.arange(_LEVELS) + 0.5) / _LEVELS
-        tilts = 0.5 * sum(_TILTS) + 0.5 * (_TILTS[1] - _TILTS[0]) * np.cos(angle)
-        series = 2 / _LEVELS * np.cos(np.arange(_LEVELS)[:, None] * angle)
-        series[0] /= 2
+        tilts, series = _in_tilt(_LEVELS)
         variance = inner**2 @ (sphere()[:, None] * _from_pivot(NODES[:, None], tilts))
         found = [-np.log(variance) @ series.T]
         for z in self.z.tolist():
@@ -150,18 +147,16 @@ class Grid:
     def _one(self, share: float, b: float, h: float, tilt: float, sigma_8: float) -> Array:
         """A single cosmology, its few numbers by plain arithmetic."""
         u, v = unit(share * h * h, b * h * h)
-        log_r = np.array(_recurrence(u, _HORIZON[0])) @ self._dense @ np.array(_recurrence(v, _HORIZON[1]))
-        shift = (math.log(h) + float(log_r) - SHIFT[0]) / (SHIFT[1] - SHIFT[0])
+        log_r = np.array(recurrence(u, _HORIZON[0])) @ self._dense @ np.array(recurrence(v, _HORIZON[1]))
+        shift = _unit_shift(math.log(h) + float(log_r))
         cell, inside = [], []
         for x, n in ((0.5 * u + 0.5, CELLS[0]), (0.5 * v + 0.5, CELLS[1]), (shift, CELLS[2])):
             cell.append(min(max(int(x * n), 0), n - 1))
-            inside.append(_recurrence(2 * (x * n - cell[-1]) - 1, max(DEGREE)))
+            inside.append(recurrence(2 * (x * n - cell[-1]) - 1, max(DEGREE)))
         which = self.place[tuple(cell)]
         first, second, third = np.array(inside, self.dtype).take(self._flat)
         polynomials = first * second * third
-        tilts = np.array(
-            _recurrence((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])), len(self.tilt) - 1)
-        )
+        tilts = np.array(recurrence(_unit_tilt(tilt), len(self.tilt) - 1))
         level = sigma_8 * sigma_8 * math.exp(float(polynomials @ self.levels[which] @ tilts[:_LEVELS]))
         root = (polynomials @ self.table[which]).reshape(1, len(self.z), -1)
         root *= root
@@ -174,7 +169,7 @@ class Grid:
         square = h * h
         u, v = unit(share * square, b * square)
         log_r = chebyshev(u, v, _HORIZON) @ self.horizon
-        shift = (np.log(h) + log_r - SHIFT[0]) * (1 / (SHIFT[1] - SHIFT[0]))
+        shift = _unit_shift(np.log(h) + log_r)
         cells, last = self._numbers
         at = np.stack([0.5 * u + 0.5, 0.5 * v + 0.5, shift]) * cells
         cell = np.minimum(np.maximum(np.floor(at), 0), last)
@@ -187,7 +182,7 @@ class Grid:
         order = np.argsort(which, kind="stable")
         which, inside = which[order], inside[:, order]
         tilt, sigma_8 = theta[order, 3], theta[order, 4]
-        angle = np.arccos((tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0])))
+        angle = np.arccos(_unit_tilt(tilt))
         tilts, amplitude = np.cos(angle[:, None] * self._orders), sigma_8 * sigma_8
         # Arrays are filled again and again, and small enough for a core's own cache.
         root, tilted = (np.empty((_ROWS, n), self.dtype) for n in (self.table.shape[2], self.tilt.shape[1]))
@@ -206,14 +201,6 @@ class Grid:
                 found *= tilted[:n, None]
                 out[order[i:j]] = found
                 i = j
-
-
-def _recurrence(x: float, top: int) -> list[float]:
-    """Chebyshev polynomials of degree 0 to ``top`` at one place."""
-    found = [1.0, x]
-    for _ in range(top - 1):
-        found.append(2 * x * found[-1] - found[-2])
-    return found
 
 
 @functools.cache
@@ -249,7 +236,7 @@ def _reached(series: Array) -> NDArray[np.bool_]:
     lattice = [np.linspace(*BOX[name], 30) for name in ("omega_m", "omega_b", "h")]
     share, b, h = (x.ravel() for x in np.meshgrid(*lattice))
     u, v = unit(share * h**2, b * h**2)
-    shift = (np.log(h) + chebyshev(u, v, _HORIZON) @ series - SHIFT[0]) / (SHIFT[1] - SHIFT[0])
+    shift = _unit_shift(np.log(h) + chebyshev(u, v, _HORIZON) @ series)
     at = [np.clip((x * n).astype(int), 0, n - 1) for x, n in zip((0.5 * u + 0.5, 0.5 * v + 0.5, shift), CELLS)]
     found = np.zeros(CELLS, bool)
     found[tuple(at)] = True
@@ -264,8 +251,23 @@ def _from_pivot(k: Array, tilt: Array) -> Array:
 
 def _tilt_series(k: Array, orders: int) -> Array:
     """Chebyshev series (orders, K) in n_s of k^n_s, up to a factor that depends on n_s alone."""
+    tilts, series = _in_tilt(orders)
+    return np.asarray(series @ _from_pivot(k, tilts[:, None]))
+
+
+def _in_tilt(orders: int) -> tuple[Array, Array]:
+    """Nodes (orders,) of n_s, and the matrix from values there to a Chebyshev series."""
     angle = np.pi * (np.arange(orders) + 0.5) / orders
-    value = _from_pivot(k, (0.5 * sum(_TILTS) + 0.5 * (_TILTS[1] - _TILTS[0]) * np.cos(angle))[:, None])
-    series = 2 / orders * np.cos(np.arange(orders)[:, None] * angle) @ value
+    series = 2 / orders * np.cos(np.arange(orders)[:, None] * angle)
     series[0] /= 2
-    return np.asarray(series)
+    return 0.5 * sum(_TILTS) + 0.5 * (_TILTS[1] - _TILTS[0]) * np.cos(angle), series
+
+
+def _unit_tilt(tilt: Any) -> Any:
+    """N_s on (-1, 1)."""
+    return (tilt - 0.5 * sum(_TILTS)) * (2 / (_TILTS[1] - _TILTS[0]))
+
+
+def _unit_shift(shift: Any) -> Any:
+    """Ln(r h) on (0, 1)."""
+    return (shift - SHIFT[0]) * (1 / (SHIFT[1] - SHIFT[0]))

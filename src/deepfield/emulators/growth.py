@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
+from deepfield.physics.cosmology import HUBBLE_DISTANCE
 from deepfield.physics.power import OMEGA_RADIATION, runge_kutta
 
 Array = NDArray[np.float64]
@@ -79,7 +80,7 @@ def late_time(k: Any, z: float, share: Any, omega_m_h2: Any, omega_b_h2: Any, h:
     matter = share * (1 + z) ** 3
     square = matter + 1 - share
     inside = matter / square
-    x = (inside**d * (1 + z) ** 2 / square)[:, None] * (k**2 * (2997.92458**2 / b))
+    x = (inside**d * (1 + z) ** 2 / square)[:, None] * (k**2 * (HUBBLE_DISTANCE**2 / b))
     size = -a * OMEGA_RADIATION * (1 + z) / omega_m_h2 * inside**c
     found = size[:, None] * (1 + p * x) / (1 + x * (q + p * r * x))
     if z == 0:
@@ -99,11 +100,22 @@ def _features(share: Any, light: Any, xp: Any) -> Any:
     low, high = np.log(_SHARES)
     u = (xp.log(share) - 0.5 * (low + high)) * (2 / (high - low))
     v = (light - 0.5 * sum(_LIGHT)) * (2 / (_LIGHT[1] - _LIGHT[0]))
-    rows_u = [xp.ones_like(u), u]
-    for _ in range(_DEGREES[0] - 1):
-        rows_u.append(2 * u * rows_u[-1] - rows_u[-2])
-    rows_v = [xp.ones_like(v), v, 2 * v * v - 1]
+    rows_u, rows_v = (recurrence(x, top, xp.ones_like(x)) for x, top in zip((u, v), _DEGREES))
     return xp.stack([p * q for p in rows_u for q in rows_v], 1)
+
+
+def recurrence(x: Any, top: int, one: Any = 1.0) -> list[Any]:
+    """Chebyshev polynomials of degree 0 to ``top`` at numbers, arrays or tensors.
+
+    Examples
+    --------
+    >>> recurrence(0.5, 3)
+    [1.0, 0.5, -0.5, -1.0]
+    """
+    found = [one, x]
+    for _ in range(top - 1):
+        found.append(2 * x * found[-1] - found[-2])
+    return found
 
 
 @functools.cache

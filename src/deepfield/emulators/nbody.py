@@ -23,7 +23,7 @@ from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig, rows_
 from deepfield.emulators.power import MatterPower
 from deepfield.emulators.train import train
 from deepfield.physics.hmcode import Growth, hmcode
-from deepfield.physics.power import neutrino_growth
+from deepfield.physics.power import dark_share, neutrino_growth
 
 Array = NDArray[np.float64]
 
@@ -91,10 +91,9 @@ def features(theta: ArrayLike) -> Array:
     """:data:`FEATURES` (N, 8) of parameters (N, 8) in the order of :data:`INPUTS`."""
     rows = np.atleast_2d(np.asarray(theta, float))
     m, _, _, h, _, w0, root, _ = rows.T
-    wa, share, a = -(root**4) - w0, m / h**2, 0.03
-    dark = (1 - share) / share * a ** (-3 * (w0 + wa)) * np.exp(-3 * wa * (1 - a))
+    early = dark_share(np.log(0.03), m / h**2, w0, -(root**4) - w0)
     kept = [i for i, name in enumerate(INPUTS) if name != "w_root"]
-    return np.column_stack([rows[:, kept], dark / (1 + dark)])
+    return np.column_stack([rows[:, kept], early])
 
 
 @functools.cache

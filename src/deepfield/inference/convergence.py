@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deepfield.data import registry
 from deepfield.inference.priors import Prior
-from deepfield.physics.cosmology import expansion_rate, flat_distance
+from deepfield.physics.cosmology import HUBBLE_DISTANCE, expansion_rate, flat_distance
 from deepfield.physics.halofit import halofit
 from deepfield.physics.power import growth, transfer, variance
 
@@ -33,7 +33,6 @@ NOISE = 0.2 / math.sqrt(30 * (300 / SIZE) ** 2)
 """Of a pixel: shapes of 0.2 over the root of the galaxies in it."""
 
 H, OMEGA_B, N_S = 0.6774, 0.0486, 0.9667
-HUBBLE_DISTANCE = 2997.92458  # Mpc/h
 
 
 def sources(z: ArrayLike) -> Array:

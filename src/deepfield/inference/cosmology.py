@@ -26,12 +26,9 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.data import registry
 from deepfield.inference.priors import Prior
 from deepfield.inference.sampling import Chains, sample
-from deepfield.physics.cosmology import expansion_rate, flat_distance
+from deepfield.physics.cosmology import HUBBLE_DISTANCE, expansion_rate, flat_distance
 
 Array = NDArray[np.float64]
-
-HUBBLE_DISTANCE = 2997.92458
-"""c / (100 km/s/Mpc) in Mpc: c / H0 is this over h."""
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "omega_m": (0.01, 0.8),

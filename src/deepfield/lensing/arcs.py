@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
+from deepfield.core.augment import sampled
 from deepfield.core.model import members
 from deepfield.core.nets import ConvNet
 
@@ -67,8 +68,7 @@ def middle(maps: Tensor, part: float, size: int) -> Tensor:
     True
     """
     where = torch.eye(2, 3).mul(part).to(maps).expand(len(maps), 2, 3)
-    grid = F.affine_grid(where, [len(maps), 1, size, size], align_corners=False)
-    return F.grid_sample(maps[:, None], grid, align_corners=False)[:, 0]
+    return sampled(maps[:, None], where, size, beyond="zeros")[:, 0]
 
 
 def supervised(weight: float) -> Callable[..., Tensor]:
@@ -89,9 +89,8 @@ def supervised(weight: float) -> Callable[..., Tensor]:
             maps = net.maps(x)
             answer = member.head.loss(net.project(net.dropout(net.pooled(maps[-1]))), y)
             found = arcs(maps)
-            found = middle(
-                found, x.shape[-1] / (4 * found.shape[-1]), snr.shape[-1]
-            )  # less what the net has padded
+            part = x.shape[-1] / (4 * found.shape[-1])  # less what the net has padded
+            found = middle(found, part, snr.shape[-1])
             off = F.binary_cross_entropy_with_logits(found, wanted, reduction="none") * known
             parts.append(answer + weight * off.sum() / known.sum().clamp_min(1))
         return torch.stack(parts).mean()

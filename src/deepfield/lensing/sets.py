@@ -45,8 +45,6 @@ class Sets:
         ``fresh(size, seed, augment, arcs)`` gives the batches of simulated training images.
     where : dict of int arrays
         Rows of the given images in each part.
-    arcs : bool
-        Whether training batches have the map of the arcs, where the images come with one.
     """
 
     parts: dict[str, tuple[Images, Tensor]]
@@ -54,14 +52,13 @@ class Sets:
     data: dict[str, Any]
     fresh: Callable[[int, int, Augmentation, bool], Any] | None
     where: dict[str, NDArray[np.int64]]
-    arcs: bool = False
 
-    def batches(self, size: int, seed: int, augment: Augmentation) -> Any:
-        """Shuffled batches to train on."""
+    def batches(self, size: int, seed: int, augment: Augmentation, arcs: bool) -> Any:
+        """Shuffled batches to train on, if asked with the map of the arcs."""
         if self.fresh is not None:
-            return self.fresh(size, seed, augment, self.arcs)
+            return self.fresh(size, seed, augment, arcs)
         images, y = self.parts["train"]
-        return images.batches(y, *(maps_of(images) if self.arcs else ()), size=size, seed=seed, augment=augment)
+        return images.batches(y, *(maps_of(images) if arcs else ()), size=size, seed=seed, augment=augment)
 
     def in_order(self, part: str, augment: Augmentation) -> Any:
         """All of a part, in order."""

@@ -202,10 +202,12 @@ def _learn(
     augment = augmentation(camera, config)
     loss = None
     # One of the two: what is drawn towards other images need not know where the arcs of these are.
-    if config.task == "find" and config.arcs and unlabelled is None and maps_of(sets.parts["train"][0]):
+    asked = config.task == "find" and config.arcs > 0 and unlabelled is None
+    arcs = asked and bool(maps_of(sets.parts["train"][0]))
+    if arcs:
         core.arcs = nn.ModuleList(ArcMap(net) for net in nets_of(core))
-        loss, sets.arcs = supervised(config.arcs), True
-    batches = sets.batches(config.batch, config.seed, augment)
+        loss = supervised(config.arcs)
+    batches = sets.batches(config.batch, config.seed, augment, arcs)
     if unlabelled is not None:
         check(model, unlabelled)
         # Seed and targets aside they are changed as the others are; what turns with the image is not asked of

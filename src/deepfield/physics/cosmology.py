@@ -13,6 +13,10 @@ FULL_SKY = 4 * np.pi * (180 / np.pi) ** 2
 """Square degrees on the sky."""
 
 
+HUBBLE_DISTANCE = 2997.92458
+"""c / H0 in Mpc/h."""
+
+
 def cosmology(given: Any = None) -> Any:
     """Return an astropy cosmology: the one given, one named (``"Planck18"``), or flat LCDM (70, 0.3).
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import sici
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.physics.power import neutrino_growth, runge_kutta, smooth_transfer
+from deepfield.physics.power import dark_share, growth_path, neutrino_growth, smooth_transfer
 
 Array = NDArray[np.float64]
 
@@ -26,9 +25,7 @@ DENSITY = 2.775e11
 
 _K = np.geomspace(1e-4, 1e3, 1000)  # h/Mpc, of the linear spectrum in integrals
 _STEP = np.log(_K[1] / _K[0])
-_MASS = 10 ** (
-    18 / 255 * np.arange(78, 240)
-)  # Msun / h, in the steps of CAMB, whose sum is 0.05 % off the integral
+_MASS = 10 ** (18 / 255 * np.arange(78, 240))  # Msun / h, in CAMB's steps, whose sum is 0.05 % off the integral
 _RADII = np.geomspace(5e-4, 120.0, 96)  # Mpc/h, of the variance in spheres
 _WIGGLE = np.geomspace(5e-3, 5.0, 512)
 _ONE_HALO = np.geomspace(5e-3, 50.0, 64)  # h/Mpc, where the one-halo term is evaluated
@@ -233,22 +230,10 @@ class Growth:
     log_a = np.linspace(np.log(1e-3), 0.0, 46)
 
     def __init__(self, m: Array, w0: Array, wa: Array, z: Array) -> None:
-        def dark(x: Any) -> Array:
-            return np.asarray((1 - m) / m * np.exp(-3 * (w0 + wa) * x - 3 * wa * -np.expm1(x)))
-
-        def slope(x: float, state: Array) -> Array:
-            """D / a, and its derivative in ln a."""
-            density = dark(x)
-            share = density / (1 + density)
-            state_w = w0 + wa * -np.expm1(x)
-            g, dg = state
-            return np.stack([dg, -(2.5 - 1.5 * state_w * share) * dg - 1.5 * (1 - state_w) * share * g])
-
-        start = np.stack([np.ones_like(m), np.zeros_like(m)])
-        table = (runge_kutta(slope, self.log_a, start)[:, 0] * np.exp(self.log_a)[:, None]).T
+        table = (growth_path(self.log_a, m, w0, wa) * np.exp(self.log_a)[:, None]).T
         total = CubicSpline(self.log_a, table, axis=1).antiderivative()(self.log_a) + table[:, :1]
         at = -np.log1p(z)[:, None]
-        self.share = 1 / (1 + dark(at[:, 0]))
+        self.share = 1 - dark_share(at[:, 0], m, w0, wa)
         self.table = CubicSpline(self.log_a, np.log(table), axis=1)
         self.value = np.exp(_each(at, self.log_a, np.log(table))[:, 0])
         self.total = np.exp(_each(at, self.log_a, np.log(total))[:, 0])
@@ -256,7 +241,7 @@ class Growth:
         nodes, weights = np.polynomial.legendre.leggauss(24)
         low = np.log(1 / 11)
         places = low + (at - low) * (nodes + 1) / 2
-        share = 1 / (1 + ((1 - m) / m)[:, None] * np.exp(3 * places))
+        share = 1 - dark_share(places, m[:, None], -1.0, 0.0)
         self.dolag = early / self.value * np.exp(((share**0.55) @ weights) * (at[:, 0] - low) / 2)
 
     def inverse(self, value: Array) -> Array:

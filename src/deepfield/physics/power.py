@@ -146,17 +146,41 @@ def growth(z: ArrayLike, omega_m: ArrayLike, w0: ArrayLike = -1.0, wa: ArrayLike
         raise DeepfieldError("growth is known for redshifts of 0 to 900")
     m, w, wa = (np.ravel(v) for v in np.broadcast_arrays(*(np.asarray(v, float) for v in (omega_m, w0, wa))))
 
+    x = np.linspace(np.log(1e-3), 0.0, 241)
+    path = growth_path(x, m, w, wa)
+    return np.asarray(CubicSpline(x, path / path[-1])(-np.log1p(redshift)).T) / (1 + redshift)
+
+
+def growth_path(x: Array, m: Array, w0: Array, wa: Array) -> Array:
+    """D / a (X, N) at even steps of ln a (X,), the first of which is early: one there; see :func:`growth`.
+
+    Examples
+    --------
+    >>> one = np.ones(1)
+    >>> growth_path(np.linspace(-7.0, 0.0, 50), 0.3 * one, -one, 0 * one)[[0, -1], 0].round(3).tolist()
+    [1.0, 0.779]
+    """
+
     def slope(x: float, state: Array) -> Array:
-        """With D = a g, and its derivative in ln a."""
-        a = np.exp(x)
-        dark = (1 - m) / (1 - m + m * np.exp(3 * w * x + 3 * wa * (x - np.expm1(x))))  # share of dark energy
-        state_w = w + wa * (1 - a)
+        """Of D / a, and of its derivative in ln a."""
+        dark, state_w = dark_share(x, m, w0, wa), w0 + wa * -np.expm1(x)
         g, dg = state
         return np.stack([dg, -(2.5 - 1.5 * state_w * dark) * dg - 1.5 * (1 - state_w) * dark * g])
 
-    x = np.linspace(np.log(1e-3), 0.0, 241)
-    path = runge_kutta(slope, x, np.stack([np.ones_like(m), np.zeros_like(m)]))[:, 0]
-    return np.asarray(CubicSpline(x, path / path[-1])(-np.log1p(redshift)).T) / (1 + redshift)
+    return runge_kutta(slope, x, np.stack([np.ones_like(m), np.zeros_like(m)]))[:, 0]
+
+
+def dark_share(x: ArrayLike, m: ArrayLike, w0: ArrayLike, wa: ArrayLike) -> Array:
+    """Share of dark energy in the density at ln a = x, where that of matter today is m; flat, without radiation.
+
+    Examples
+    --------
+    >>> dark_share([0.0, -3.0], 0.3, -1.0, 0.0).round(4).tolist()
+    [0.7, 0.0003]
+    """
+    at, matter, now, change = (np.asarray(v, float) for v in (x, m, w0, wa))
+    falling = np.exp(3 * now * at + 3 * change * (at - np.expm1(at)))
+    return np.asarray((1 - matter) / (1 - matter + matter * falling))
 
 
 def neutrino_growth(k: ArrayLike, omega_m_h2: Array, f_nu: Array, growth: Array) -> tuple[Array, Array]:

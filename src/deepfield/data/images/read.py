@@ -23,8 +23,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".fits", ".fit", ".fits.gz", ".fits.fz", ".t
 _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "img", "pixels", "fits", "x")
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
 ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
-log = logging.getLogger("deepfield")
 _COLOURS = ("r", "g", "b")
+log = logging.getLogger("deepfield")
 
 
 def read(
