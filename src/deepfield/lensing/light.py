@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,9 +67,14 @@ class Sersic:
         """The objects of a batch with these numbers."""
         return self._changed(lambda value: pick(value, index))
 
-    def to(self, like: Tensor) -> Sersic:
-        """In the precision and on the device of another tensor."""
-        return self._changed(lambda value: value.to(like))
+    def to(self, like: Tensor) -> _Ready:
+        """What :func:`deepfield.lensing.render.render` paints, in the precision and on the device of a tensor."""
+        flux, r_e, n, q = self.flux, self.r_e, self.n, self.q
+        cos, sin, b = torch.cos(self.phi) / r_e, torch.sin(self.phi) / r_e, ga.sersic_b(n)
+        central = flux / q * ga.sersic(r_e, n, r_e) * torch.exp(b)
+        # Powers of two take less time than exponentials.
+        found = (self.x, self.y, cos, sin, cos / q, sin / q, 0.5 / n, b / math.log(2), central)
+        return _Ready(tuple(value.to(like) for value in found))
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Sersic:
         one = copy.copy(self)  # its numbers have been looked at already
@@ -79,18 +85,39 @@ class Sersic:
     @property
     def batch(self) -> int | None:
         """How many objects there are; None for one that all lenses share."""
-        sizes = [len(value) for field in fields(self) if (value := getattr(self, field.name)).dim()]
-        return max(sizes) if sizes else None
+        return _batch(getattr(self, field.name) for field in fields(self))
 
     def brightness(self, x: Any, y: Any) -> Tensor:
         """Surface brightness at (x, y) arcsec, in units of flux per arcsec^2; positions as for a lens."""
         x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
-        flux, r_e, n, q, phi, x0, y0 = (lift(getattr(self, field.name), x) for field in fields(self))
-        cos, sin = torch.cos(phi) / r_e, torch.sin(phi) / r_e
+        return self.to(x).brightness(x, y)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A Sersic profile as pixels need it: what they share is worked out, once."""
+
+    numbers: tuple[Tensor, ...]
+
+    def __getitem__(self, index: Any) -> _Ready:
+        return _Ready(tuple(pick(value, index) for value in self.numbers))
+
+    def to(self, like: Tensor) -> _Ready:
+        return _Ready(tuple(value.to(like) for value in self.numbers))
+
+    @property
+    def batch(self) -> int | None:
+        return _batch(self.numbers)
+
+    def brightness(self, x: Tensor, y: Tensor) -> Tensor:
+        x0, y0, cos, sin, cos_q, sin_q, power, steep, central = (lift(value, x) for value in self.numbers)
         x, y = x - x0, y - y0
-        major, minor = cos * x + sin * y, (cos / q) * y - (sin / q) * x
+        major, minor = cos * x + sin * y, cos_q * y - sin_q * x
         # Not quite the centre, where n above 1 has an infinite slope.
         radius2 = torch.addcmul(torch.addcmul(x.new_tensor(1e-12), major, major), minor, minor)
-        b = ga.sersic_b(n)
-        central = flux / q * ga.sersic(r_e, n, r_e) * torch.exp(b)
-        return central * torch.exp(-b * torch.exp(torch.log(radius2) * (0.5 / n)))
+        return central * torch.exp2(-steep * torch.exp2(torch.log2(radius2) * power))
+
+
+def _batch(numbers: Iterable[Tensor]) -> int | None:
+    sizes = [len(value) for value in numbers if value.dim()]
+    return max(sizes) if sizes else None

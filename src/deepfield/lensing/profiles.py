@@ -77,9 +77,14 @@ def sie_deflection(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value) -
     inverse = torch.rsqrt(_square(q * major, minor))
     u, v = major * inverse, minor * inverse
     flat2, scale = (1 - q) * (1 + q), theta_e * torch.sqrt(q)
-    along = scale * u * _arctan_ratio(flat2 * u * u)
-    # 1 - s^2 v^2 = q^2 r^2 / R^2, and r^2 / R^2 = u^2 + v^2.
-    across = scale * v * _artanh_ratio(flat2 * v * v, q * q * (u * u + v * v))
+    rest = q * q * (u * u + v * v)  # 1 - s^2 v^2 = q^2 r^2 / R^2, and r^2 / R^2 = u^2 + v^2
+    if torch.is_grad_enabled():
+        along = scale * u * _arctan_ratio(flat2 * u * u)
+        across = scale * v * _artanh_ratio(flat2 * v * v, rest)
+    else:  # the same with one root for a lens, which has no derivative where q = 1
+        s = torch.sqrt(flat2.clamp_min(_tiny(x)))
+        along = scale / s * _arctan(s * u)
+        across = scale / s * torch.copysign(_artanh((s * v).abs(), rest), v)
     return cos * along - sin * across, sin * along + cos * across
 
 
@@ -211,7 +216,7 @@ def _arctan_ratio(w: Tensor) -> Tensor:
     """arctan(sqrt w) / sqrt w for w >= 0."""
     far, near = _parted(w)
     root = torch.sqrt(far)
-    ratio = torch.atan2(root, root.new_ones(())) / root  # faster than atan
+    ratio = _arctan(root) / root
     return ratio if near is None else ratio + _even_series(-near, 1) - _ARCTAN
 
 
@@ -219,10 +224,18 @@ def _artanh_ratio(w: Tensor, one_less_w: Tensor) -> Tensor:
     """artanh(sqrt w) / sqrt w for 0 <= w < 1, with 1 - w as the caller knows it."""
     far, near = _parted(w)
     root = torch.sqrt(far)
-    least = 8 * _tiny(w)
-    rest = one_less_w.clamp_min(least) if near is None else one_less_w.clamp(least, 1 - _NEAR)
-    ratio = 0.5 * torch.log1p(2 * root * (1 + root) / rest) / root
+    ratio = _artanh(root, one_less_w if near is None else one_less_w.clamp_max(1 - _NEAR)) / root
     return ratio if near is None else ratio + _even_series(near, 1) - _ARTANH
+
+
+def _arctan(x: Tensor) -> Tensor:
+    """Of two ways the faster."""
+    return torch.atan(x) if torch.compiler.is_compiling() else torch.atan2(x, x.new_ones(()))
+
+
+def _artanh(x: Tensor, one_less_x2: Tensor) -> Tensor:
+    """Of 0 <= x < 1, with 1 - x^2 as the caller knows it."""
+    return 0.5 * torch.log1p(2 * x * (1 + x) / one_less_x2.clamp_min(8 * _tiny(x)))
 
 
 def _parted(w: Tensor) -> tuple[Tensor, Tensor | None]:
