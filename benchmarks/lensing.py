@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from lensing_weights import CROP, TEST_SEED, images
-from torch.nn import functional as F
 
 from deepfield import lensing
 from deepfield.core.errors import DeepfieldError
@@ -36,10 +35,12 @@ from deepfield.core.table import Table
 from deepfield.core.vision import parts
 from deepfield.data.images.collection import Images
 from deepfield.lensing import LensingModel
+from deepfield.lensing._scene import PSF
 from deepfield.lensing.classical import arc_score, fit_lens, sky_noise
 from deepfield.lensing.parameters import UNITS, encode
 from deepfield.lensing.score import auroc, score, tpr_at
-from deepfield.lensing.surveys import surveys
+from deepfield.lensing.surveys import Survey, surveys
+from deepfield.physics.stamps import Painter
 
 RESULTS = Path(__file__).parent / "results"
 PRESETS = ("lsst", "euclid")
@@ -149,13 +150,14 @@ def challenge(model: LensingModel, survey: str) -> dict[str, Any]:
 # -- measuring ------------------------------------------------------------------------------------------------
 
 
-def moffat(fwhm: float, beta: float, pixel: float, size: int = 25) -> torch.Tensor:
-    """A Moffat PSF (size, size), averaged over each pixel."""
-    fine = 5
-    line = (torch.arange(size * fine, dtype=torch.float64) - 0.5 * (size * fine - 1)) / fine * pixel
-    core = 0.5 * fwhm / (2 ** (1 / beta) - 1) ** 0.5
-    profile = (1 + (line[:, None] ** 2 + line**2) / core**2) ** -beta
-    return F.avg_pool2d(profile[None, None], fine)[0, 0]
+def psf_of(table: Table, row: int, survey: Survey, size: int = 25) -> torch.Tensor:
+    """A simulated image's own PSF in the best band (size, size), averaged over each pixel."""
+    painter, band = Painter(survey, 64), survey.best
+    width, *shape = (torch.tensor([float(table[f"{name}_{band}"][row])]) for name in PSF)
+    transform = painter.psf(survey.bands.index(band), width, torch.stack(shape, 1)) * painter.pixel_response
+    whole = torch.fft.fftshift(torch.fft.irfft2(transform, s=(painter.side, painter.side))[0])
+    inside = slice(painter.side // 2 - size // 2, painter.side // 2 + size // 2 + 1)
+    return whole[inside, inside].double()
 
 
 def fitted(test: Images, found: lensing.Measurement, survey: str, count: int) -> dict[str, Any]:
@@ -169,9 +171,8 @@ def fitted(test: Images, found: lensing.Measurement, survey: str, count: int) ->
     median = Table({n: found.quantile(n, 0.5)[rows] for n in UNITS})
     median["q"] = np.clip(median["q"], 0.05, 0.999)
     start, truth = encode(median), test.table.column("theta_e")
-    seeing = test.table.column("seeing") if "seeing" in test.table.colnames else np.ones(len(test))
     for k in rows:
-        psf = moffat(own.fwhm[band] * float(seeing[k]), own.beta, own.pixel)
+        psf = psf_of(test.table, int(k), own)
         began = time.perf_counter()
         try:
             one = fit_lens(x[k], start[k], pixel=own.pixel, noise=float(noise[k]), gain=gain, psf=psf)

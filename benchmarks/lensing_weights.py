@@ -32,8 +32,9 @@ from deepfield.lensing.train import calibrate, train_to_folder
 WEIGHTS = Path(__file__).parents[1] / "src" / "deepfield" / "lensing" / "weights"
 CROP = {"lsst": 40, "euclid": 64}
 """Central pixels that hold the lens: 8 and 6.4 arcsec."""
-SIMULATOR = 2
-"""Raised when the simulator gives other images for the same seed: 2 has noise that neighbouring pixels share."""
+SIMULATOR = 3
+"""Raised when the simulator gives other images for the same seed: 2 has noise that neighbouring pixels share, 3 a
+PSF of each image's own."""
 TEST_SEED = 2_000_000
 """Seeds from here on are looked at once; what the nets see was chosen on 4,000 images of seed 1,000,000."""
 LIMITS = (

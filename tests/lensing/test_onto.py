@@ -58,7 +58,8 @@ def test_the_deflector_is_the_galaxy(galaxies):
     flat = table.column("lens_q") < 0.7
     off = (made.column("phi") - table.column("lens_phi") + 90) % 180 - 90
     assert np.median(np.abs(off[flat])) < 15
-    assert np.abs(made.column("x") - table.column("x")).max() < 0.4
+    # A bright neighbour may pull the centre of one.
+    assert np.quantile(np.abs(made.column("x") - table.column("x")), 0.95) < 0.15
 
 
 def test_some_stay_as_they_are(galaxies):

@@ -23,6 +23,8 @@ def painted(table, **options):
 def lenses(n=8, **values):
     table = draw(2 * n, survey=LSST, seed=5, lens_fraction=1.0)[:n].copy()
     table["defect_u"] = np.full(n, np.nan)
+    for band in LSST.bands:
+        table[f"seeing_{band}"] = np.ones(n)
     for name, value in values.items():
         table[name] = np.broadcast_to(np.asarray(value), (n, *table[name].shape[1:])).astype(float)
     return table
@@ -61,7 +63,7 @@ def test_the_measured_signal_is_about_the_expected_one(simulated):
 
 def test_the_arcs_are_where_the_truth_says():
     """Lens minus the same without a source: its flux is the magnified one, at the radius of the ring."""
-    table = lenses(6, seeing=1.0, neighbours=0.0)
+    table = lenses(6, neighbours=0.0)
     dark = table.copy()
     for band in LSST.bands:
         dark[f"source_mag_{band}"] = np.full(6, np.inf)
@@ -81,7 +83,7 @@ def test_the_arcs_are_where_the_truth_says():
 
 
 def test_the_lens_and_its_neighbours_have_their_magnitudes():
-    table = lenses(4, source_mag_i=40.0, seeing=1.0)
+    table = lenses(4, source_mag_i=40.0)
     alone = table.copy()
     alone["neighbours"] = 0 * table["neighbours"]
     flux = (painted(table, size=128) - painted(alone, size=128))[:, 2].sum((1, 2)).numpy()
@@ -93,10 +95,22 @@ def test_the_lens_and_its_neighbours_have_their_magnitudes():
 def test_noise_is_that_of_the_survey(simulated):
     table = draw(800, survey=LSST, seed=4, lens_fraction=0.0)
     blank = (np.asarray(table["kind"]) == "blank") & np.isnan(table["defect_u"])
-    found = simulate(800, survey=LSST, seed=4, lens_fraction=0.0).images[blank]
+    table["resampled"] = np.zeros(800)  # white
+    found = torch.cat(list(paint(table, LSST, seed=4)))[blank]
     # A few blank cutouts have faint neighbours: the spread of the quieter half of pixels tells the noise.
     spread = np.diff(np.percentile(found.numpy(), [15.87, 50], axis=(0, 2, 3)), axis=0)[0]
     assert spread == pytest.approx(np.sqrt(LSST.pixel_noise()[0]), rel=0.06)
+
+
+def test_every_image_has_a_psf_of_its_own():
+    table = lenses(6)
+    as_drawn = painted(table)
+    for name in ("wings", "psf_e1", "psf_e2"):
+        for band in LSST.bands:
+            assert np.ptp(table[f"{name}_{band}"]) > 0
+            table[f"{name}_{band}"] = np.full(6, 0.5 if name == "wings" else 0.0)
+    difference = (painted(table) - as_drawn).abs().amax((2, 3)) / as_drawn.amax((2, 3))
+    assert bool(((difference > 1e-3) & (difference < 0.2)).all())
 
 
 @pytest.mark.parametrize("name", ["euclid", "des", "cfhtls", "hsc", "hst"])

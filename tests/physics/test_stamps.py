@@ -35,6 +35,22 @@ def test_a_bulge_and_disc_agree_with_galsim_pixel_by_pixel():
     assert np.abs(found - GALSIM).max() < 5e-4 * float(image.max())
 
 
+# A point by galsim 2.8.5: 0.7 Moffat(beta=4.5) + 0.3 Moffat(beta=2.5), fwhm=1.32, sheared by g1=0.1, g2=-0.05,
+# scale 0.396, offset (0.5, -0.5), rows reversed; pixels by row and column from (32, 32).
+POINT = {
+    (0, 0): 0.0603715, (1, 0): 0.0447716, (0, 1): 0.0490781, (2, 2): 0.0127242, (2, -2): 0.00978065,
+    (-3, 1): 0.00580194, (5, 0): 0.000829548, (0, 6): 0.000897641, (8, -8): 1.45788e-05,
+}  # fmt: skip
+
+
+def test_a_psf_with_wings_and_ellipticity_agrees_with_galsim():
+    painter, half = Painter(SURVEY, 64), torch.tensor([0.5])
+    star = painter.place(half, -half) * painter.pixel_response
+    image = painter.seen(star, 1, torch.ones(1), torch.tensor([[0.3, 0.1, -0.05]]))[0]
+    found = [float(image[32 + row, 32 + column]) for row, column in POINT]
+    assert np.abs(np.array(found) - list(POINT.values())).max() < 1e-3 * max(POINT.values())
+
+
 def test_a_point_source_at_the_surveys_depth_has_five_sigma():
     survey = replace(SURVEY, beta=0.0)
     sky, source = survey.pixel_noise()

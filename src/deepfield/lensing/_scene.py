@@ -18,6 +18,8 @@ CELL = 4
 """Pixels along a side of a cell of the map of a lens's arcs."""
 LARGEST = 0.6
 """Arcsec: the half-light radius up to which neighbours are painted whole."""
+PSF = ("seeing", "wings", "psf_e1", "psf_e2")
+"""Columns for each band: the PSF's width over the survey's, and its shape."""
 
 
 class Scene:
@@ -52,9 +54,10 @@ class Scene:
         images = []
         for b, light in enumerate(painter.bands(galaxy)):
             whole = torch.fft.rfft2(beside[b]).add_(light * flux[:, b, None, None])
-            image = painter.seen(whole, b, t["seeing"])
+            image = painter.seen(whole, b, *_psf(t, survey.bands[b]))
             if b == self.best and len(bent):
-                seen = painter.seen(torch.fft.rfft2(arcs[b, bent]), b, t["seeing"][rows[bent]])
+                own = (c[rows[bent]] for c in _psf(t, survey.bands[b]))
+                seen = painter.seen(torch.fft.rfft2(arcs[b, bent]), b, *own)
                 image[rows[bent]] += seen
                 variance = painter.sky[b] + painter.source[b] * image[rows[bent]].clamp_min(0)
                 snr[rows[bent]] = (seen * seen / variance).sum((1, 2)).sqrt()
@@ -97,3 +100,8 @@ class Scene:
         for plane, own in zip(total, flux):
             plane.index_add_(0, place, scaled(light, own)[inside])
         return total.view(len(flux), -1, side, side)
+
+
+def _psf(t: Mapping[str, Tensor], band: str) -> tuple[Tensor, Tensor]:
+    """Width and shape of each image's PSF in a band, see :meth:`deepfield.physics.stamps.Painter.psf`."""
+    return t[f"seeing_{band}"], torch.stack([t[f"{name}_{band}"] for name in PSF[1:]], 1)

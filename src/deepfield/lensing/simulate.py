@@ -2,7 +2,7 @@
 
 The galaxy in the middle is painted by :class:`deepfield.physics.stamps.Painter`, exact in Fourier space; what is
 bent (or looks so) in real space by :mod:`deepfield.lensing.layers`; the point-spread function and noise are the
-survey's.
+survey's, and differ from image to image as those of coadds do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deepfield.core.files import atomic
 from deepfield.core.table import Table
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
-from deepfield.lensing._scene import CELL, LARGEST, Scene
+from deepfield.lensing._scene import CELL, LARGEST, PSF, Scene
 from deepfield.lensing._values import keep_memory
 from deepfield.lensing.defects import spoil
 from deepfield.lensing.surveys import Survey
@@ -46,6 +46,7 @@ TRUTH = (
 """Columns that are NaN where there is no lens."""
 
 _CHUNK = 64  # images at a time: their planes then stay in the processor's cache
+_ELLIPTICITY = 0.03  # of the PSF, standard deviation of each component
 _RESAMPLED = 0.65  # largest width of the kernel that noise is smoothed by, pixels
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
@@ -141,7 +142,9 @@ def draw(
         (arcsec from the lens's centre), ``source_r_e`` (arcsec, along the major axis), ``source_q``,
         ``source_phi`` and so on. The rest says how the galaxy in the middle looks, as
         :class:`deepfield.physics.stamps.Painter` takes it (``lens_r_e`` is sqrt(major minor), arcsec), which
-        defect it has (``defect_u``, NaN for none), how its noise was smoothed (``resampled``, ``stated``, see
+        defect it has (``defect_u``, NaN for none), its PSF in each band (``seeing_<band>``, a factor on the
+        survey's width, ``wings_<band>``, ``psf_e1_<band>`` and ``psf_e2_<band>``, see
+        :meth:`deepfield.physics.stamps.Painter.psf`), how its noise was smoothed (``resampled``, ``stated``, see
         :func:`deepfield.physics.stamps.resampled_noise`), and ``neighbours`` (N, 8, 5 + B) what else is on the
         image: x, y, r_e (arcsec), q, phi (degrees) and flux (nJy) in each band.
     """
@@ -170,6 +173,8 @@ def draw(
     t = Table({"id": np.arange(n), "is_lens": (kind == "lens").astype(np.int64), "kind": kind, **c})
     t["neighbours"] = _neighbours(c, kind, chosen, size, rng)
     t["resampled"], t["stated"] = _RESAMPLED * rng.random(n), rng.random(n)
+    for name, column in _psf(n, chosen, rng).items():
+        t[name] = column
     t.meta.update(
         simulated=f"lenses and what is none in {''.join(chosen.bands)}", seed=seed, bands=chosen.bands,
         pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm,
@@ -189,8 +194,21 @@ def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) ->
     found["bulge_radius"] = light["lens_r_e"] / np.sqrt(c["lens_q"])
     found["disc_radius"], found["disc_q"] = 1.6 * found["bulge_radius"], np.clip(c["lens_q"] - 0.1, 0.15, 1.0)
     found["arm_phase"], found["pitch"] = rng.uniform(0, 360, n), np.full(n, 20.0)
-    found["seeing"] = np.exp(rng.normal(0, survey.scatter, n))
     found["x"], found["y"] = rng.uniform(-0.5, 0.5, (2, n)) * survey.pixel
+    return found
+
+
+def _psf(n: int, survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
+    """Each image's own point-spread function in each band: its width, its wings and its ellipticity.
+
+    Widths scatter as the survey's do, half as much again from band to band; Moffat betas lie between one below and
+    one above the survey's; ellipticities are some hundredths (approximate).
+    """
+    night, found = rng.normal(0, survey.scatter, n), dict[str, Array]()
+    for band in survey.bands:
+        width = np.exp(night + 0.5 * survey.scatter * rng.normal(size=n))
+        drawn = (width, rng.random(n), *rng.normal(0, _ELLIPTICITY, (2, n)).clip(-0.2, 0.2))
+        found |= {f"{name}_{band}": column for name, column in zip(PSF, drawn)}
     return found
 
 
@@ -241,7 +259,10 @@ def paint(
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
-    columns = {name: torch.zeros(len(table)) for name in ("resampled", "stated")} | columns  # white if not told
+    plain = dict.fromkeys(("resampled", "stated"), 0.0)  # white noise and the survey's PSF, where not told
+    for band in chosen.bands:
+        plain |= {f"{name}_{band}": value for name, value in zip(PSF, (1.0, 0.5, 0.0, 0.0))}
+    columns = {name: torch.full((len(table),), value) for name, value in plain.items()} | columns
     table["arcs"] = np.zeros((len(table), *2 * (painter.painter.size // CELL,)), np.float32)
     for start in range(0, len(table), _CHUNK):
         rows = slice(start, start + _CHUNK)

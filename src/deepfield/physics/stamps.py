@@ -133,9 +133,9 @@ class Painter:
         """All the light of each galaxy in each band (n, B), nJy."""
         return torch.stack([3631e9 * 10 ** (-0.4 * g[f"mag_{b}"]) for b in self.survey.bands], 1)
 
-    def seen(self, light: Tensor, band: int, seeing: Tensor) -> Tensor:
+    def seen(self, light: Tensor, band: int, seeing: Tensor, shape: Tensor | None = None) -> Tensor:
         """Images (n, S, S) in one band of what has these transforms (n, P, P // 2 + 1), pixel included."""
-        whole = torch.fft.irfft2(light * self.psf(band, seeing), s=(self.side, self.side))
+        whole = torch.fft.irfft2(light * self.psf(band, seeing, shape), s=(self.side, self.side))
         inside = slice(self.margin, self.margin + self.size)
         return whole[..., inside, inside]
 
@@ -188,12 +188,24 @@ class Painter:
         down = torch.polar(torch.ones_like(self.ky.T), -2 * math.pi * self.ky.T * y[:, None])
         return down[:, :, None] * along[:, None, :]
 
-    def psf(self, band: int, seeing: Tensor) -> Tensor:
-        """Transforms (n, P, P // 2 + 1) of the PSF in a band, for factors (n,) on its width."""
+    def psf(self, band: int, seeing: Tensor, shape: Tensor | None = None) -> Tensor:
+        """Transforms (n, P, P // 2 + 1) of the PSF in a band, for factors (n,) on its width.
+
+        ``shape`` (n, 3) are the share of a Moffat profile with a beta one less than the survey's in place of one
+        more, and the ellipticity (a - b) / (a + b) along the row and along the diagonal.
+        """
         fwhm = (self.survey.fwhm[band] / self.survey.pixel * seeing)[:, None, None]
-        if self.survey.beta:
-            return ga.moffat_transfer(self.k, fwhm, self.survey.beta)
-        return ga.gaussian_transfer(self.k, fwhm)
+        k, beta = self.k, self.survey.beta
+        if shape is not None:
+            wings, e1, e2 = shape.T[..., None, None]
+            # Stretched by a symmetric matrix, the transform is drawn in by it; ky runs down.
+            along, up = (1 + e1) * self.kx - e2 * self.ky, e2 * self.kx - (1 - e1) * self.ky
+            k = torch.sqrt((along**2 + up**2) / (1 - e1**2 - e2**2))
+        if not beta:
+            return ga.gaussian_transfer(k, fwhm)
+        if shape is None:
+            return ga.moffat_transfer(k, fwhm, beta)
+        return torch.lerp(ga.moffat_transfer(k, fwhm, beta + 1), ga.moffat_transfer(k, fwhm, beta - 1), wings)
 
     def axes(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates along the major and minor axis, for an angle in degrees (n,)."""
