@@ -120,12 +120,20 @@ def candidates(found: dict[str, Any]) -> str:
         for name, told in found.items()
         if isinstance(told, dict) and "spearman" in told
     ]
-    return f"{found['candidates']} {found['what']}\n\n" + table(["model", *keys], rows)
+    caution = (
+        "A recall that comes without a rank correlation says that candidates look unlike the galaxies, not that "
+        "lenses do."
+    )
+    return f"{found['candidates']} {found['what']} {caution}\n\n" + table(["model", *keys], rows)
 
 
 def speed(found: dict[str, Any]) -> str:
-    rows = [[name, f"{rate:,.0f}"] for name, rate in found["images per core-second"].items()]
-    return table(["code", "images per core-second"], rows)
+    peers = [name.removeprefix("times ") for name in found if name.startswith("times ")]
+    rows = [
+        [name, f"{rate:,.0f}", *(number(found[f"times {peer}"].get(name)) for peer in peers)]
+        for name, rate in found["images per core-second"].items()
+    ]
+    return table(["code", "images per core-second", *(f"times {peer}" for peer in peers)], rows)
 
 
 def counts(found: dict[str, Any]) -> str:
