@@ -161,11 +161,12 @@ def render(
         if supersample > 1:
             image = _finer(scene[start : start + len(image)], x, y, image, pixel, supersample)
         image = blur(image) if blur else image * pixel**2
-        seen = noise.added(image, generator) if noise and generator else image
-        if whole is None:
-            parts.append(seen)
-        else:  # while it is in the processor's cache
-            whole[start : start + len(seen)] = seen
+        place = None if whole is None else whole[start : start + len(image)]
+        if noise and generator:
+            image = noise.added(image, generator, place)
+        elif place is not None:
+            place.copy_(image)  # while it is in the processor's cache
+        parts.append(image)
     return torch.cat(parts) if whole is None else whole
 
 
@@ -266,9 +267,10 @@ class Noise:
         """What draws this noise from its beginning."""
         return torch.Generator(device).manual_seed(self.seed)
 
-    def added(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Some images with noise, the next of a sequence."""
-        draw = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
+    def added(self, image: Tensor, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
+        """Some images with noise, the next of a sequence; ``out`` is where to put them."""
         light = image.detach().clamp_min(0)
         sigma = torch.add(light.new_tensor(self.sky**2), light, alpha=1 / self.gain).sqrt_()
-        return torch.addcmul(image, draw, sigma)
+        noise = torch.empty_like(light) if out is None else out
+        noise.normal_(generator=generator).mul_(sigma)
+        return image + noise if out is None else out.add_(image)
