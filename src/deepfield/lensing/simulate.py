@@ -46,7 +46,7 @@ TRUTH = (
 """Columns that are NaN where there is no lens."""
 
 _CHUNK = 64  # images at a time: their planes then stay in the processor's cache
-_ELLIPTICITY = 0.03  # of the PSF, standard deviation of each component
+_ELLIPTICITY = 0.02  # of the PSF, standard deviation of each component
 _RESAMPLED = 0.65  # largest width of the kernel that noise is smoothed by, pixels
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
@@ -202,12 +202,13 @@ def _psf(n: int, survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
     """Each image's own point-spread function in each band: its width, its wings and its ellipticity.
 
     Widths scatter as the survey's do, half as much again from band to band; Moffat betas lie between one below and
-    one above the survey's; ellipticities are some hundredths (approximate).
+    one above the survey's, and are much alike in all bands; ellipticities are some hundredths (approximate).
     """
-    night, found = rng.normal(0, survey.scatter, n), dict[str, Array]()
+    night, wings, found = rng.normal(0, survey.scatter, n), rng.random(n), dict[str, Array]()
     for band in survey.bands:
         width = np.exp(night + 0.5 * survey.scatter * rng.normal(size=n))
-        drawn = (width, rng.random(n), *rng.normal(0, _ELLIPTICITY, (2, n)).clip(-0.2, 0.2))
+        own = np.clip(wings + 0.1 * rng.normal(size=n), 0, 1)
+        drawn = (width, own, *rng.normal(0, _ELLIPTICITY, (2, n)).clip(-0.2, 0.2))
         found |= {f"{name}_{band}": column for name, column in zip(PSF, drawn)}
     return found
 
