@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.lensing._values import RANGES, in_range, lift, pick, tensor
-from deepfield.lensing.profiles import PROFILES, Hessian, Pair
+from deepfield.lensing.profiles import PROFILES, Hessian, Pair, bent_by_sie, sie_numbers
 from deepfield.physics.lensing import delay_unit
 
 
@@ -38,6 +38,14 @@ class Deflector:
         lifted = {name: lift(value, x) for name, value in self.parameters.items()}
         names = PROFILES[self.kind][0]
         return x - lifted["x"], y - lifted["y"], [lifted[name] for name in names]
+
+    def ready(self) -> tuple[Callable[..., Pair], tuple[Tensor, ...]]:
+        """A function of position and numbers that gives the deflection, and these numbers, the centre first."""
+        p = self.parameters
+        if self.kind == "sie" and not torch.is_grad_enabled():
+            return bent_by_sie, (p["x"], p["y"], *sie_numbers(p["theta_e"], p["q"], p["phi"]))
+        names, _, bend, _ = PROFILES[self.kind]
+        return bend, (p["x"], p["y"], *(p[name] for name in names))
 
 
 def _deflector(kind: str, **given: Any) -> Deflector:
@@ -153,19 +161,19 @@ class Lens:
 
     def __getitem__(self, index: Any) -> Lens:
         """The lenses of a batch with these numbers, as an index of tensors takes them."""
-        return self._changed(lambda value: pick(value, index))
-
-    def to(self, like: Tensor) -> Lens:
-        """In the precision and on the device of another tensor."""
-        return self._changed(lambda value: value.to(like))
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> Lens:
         chosen = []
         for d in self.deflectors:
             one = copy.copy(d)  # its numbers have been looked at already
-            object.__setattr__(one, "parameters", {name: change(v) for name, v in d.parameters.items()})
+            object.__setattr__(one, "parameters", {name: pick(v, index) for name, v in d.parameters.items()})
             chosen.append(one)
         return Lens(*chosen)
+
+    def to(self, like: Tensor) -> _Ready:
+        """What :func:`deepfield.lensing.render.render` bends light by, in the precision and on the device of a
+        tensor.
+        """
+        parts = (d.ready() for d in self.deflectors)
+        return _Ready(tuple((bend, tuple(value.to(like) for value in numbers)) for bend, numbers in parts))
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Arcsec from (x, y) to the nearest centre where a deflector is singular."""
@@ -230,6 +238,32 @@ class Lens:
     ) -> Tensor:
         """Arrival time in days, up to a constant: D_dt / c times the Fermat potential."""
         return float(delay_unit(z_lens, z_source, cosmo)) * self.fermat(x, y, source_x, source_y)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Deflectors as many pixels need them: what they share is worked out, once."""
+
+    parts: tuple[tuple[Callable[..., Pair], tuple[Tensor, ...]], ...]
+
+    def __getitem__(self, index: Any) -> _Ready:
+        return _Ready(
+            tuple((bend, tuple(pick(value, index) for value in numbers)) for bend, numbers in self.parts)
+        )
+
+    @property
+    def batch(self) -> int | None:
+        sizes = [len(value) for _, numbers in self.parts for value in numbers if value.dim()]
+        return max(sizes) if sizes else None
+
+    def source(self, x: Tensor, y: Tensor) -> Pair:
+        """Where in the source plane light seen at (x, y) comes from."""
+        along, across = x, y
+        for bend, numbers in self.parts:
+            x0, y0, *others = (lift(value, x) for value in numbers)
+            bent = bend(x - x0, y - y0, *others)
+            along, across = along - bent[0], across - bent[1]
+        return along, across
 
 
 def determinant(jacobian: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:

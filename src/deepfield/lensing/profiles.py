@@ -72,20 +72,37 @@ def sie_deflection(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value) -
     >>> torch.stack(sie_deflection(x, y, 1.0, 1.0, 0.0))
     tensor([0.6000, 0.8000])
     """
+    if not torch.is_grad_enabled():
+        return bent_by_sie(x, y, *sie_numbers(_tensor(theta_e, x), _tensor(q, x), _tensor(phi, x)))
     q = _tensor(q, x)
     major, minor, cos, sin = _turned(x, y, phi)
     inverse = torch.rsqrt(_square(q * major, minor))
     u, v = major * inverse, minor * inverse
     flat2, scale = (1 - q) * (1 + q), theta_e * torch.sqrt(q)
-    rest = q * q * (u * u + v * v)  # 1 - s^2 v^2 = q^2 r^2 / R^2, and r^2 / R^2 = u^2 + v^2
-    if torch.is_grad_enabled():
-        along = scale * u * _arctan_ratio(flat2 * u * u)
-        across = scale * v * _artanh_ratio(flat2 * v * v, rest)
-    else:  # the same with one root for a lens, which has no derivative where q = 1
-        s = torch.sqrt(flat2.clamp_min(_tiny(x)))
-        along = scale / s * _arctan(s * u)
-        across = scale / s * torch.copysign(_artanh((s * v).abs(), rest), v)
+    along = scale * u * _arctan_ratio(flat2 * u * u)
+    across = scale * v * _artanh_ratio(flat2 * v * v, _rest(q, u, v))
     return cos * along - sin * across, sin * along + cos * across
+
+
+def sie_numbers(theta_e: Tensor, q: Tensor, phi: Tensor) -> tuple[Tensor, ...]:
+    """What all pixels share of :func:`sie_deflection`: cos, sin, q, s and theta_E sqrt(q) / s."""
+    s = torch.sqrt(((1 - q) * (1 + q)).clamp_min(_tiny(q)))  # which has no derivative where q = 1
+    return torch.cos(phi), torch.sin(phi), q, s, theta_e * torch.sqrt(q) / s
+
+
+def bent_by_sie(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, q: Tensor, s: Tensor, scale: Tensor) -> Pair:
+    """:func:`sie_deflection` from :func:`sie_numbers`."""
+    major, minor = cos * x + sin * y, cos * y - sin * x
+    inverse = torch.rsqrt(_square(q * major, minor))
+    u, v = major * inverse, minor * inverse
+    along = scale * _arctan(s * u)
+    across = scale * torch.copysign(_artanh((s * v).abs(), _rest(q, u, v)), v)
+    return cos * along - sin * across, sin * along + cos * across
+
+
+def _rest(q: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """1 - s^2 v^2 = q^2 r^2 / R^2, without a difference, as r^2 / R^2 = u^2 + v^2."""
+    return q * q * (u * u + v * v)
 
 
 def sie_hessian(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value) -> Hessian:

@@ -38,7 +38,7 @@ class Light(Protocol):
 
 @dataclass(frozen=True)
 class _Scene:
-    lens: Lens
+    lens: Any  # a Lens, or what it is made ready to
     source: tuple[Light, ...]
     lens_light: tuple[Light, ...]
 
