@@ -16,6 +16,7 @@ def test_files_do_not_hide_functions_of_their_name(room):
     __import__(f"{room.__name__}.train")
     assert callable(room.predict) and callable(room.train) and callable(room.load)
     assert all(hasattr(room, name) for name in room.__all__)
+    assert set(room.__all__) <= set(dir(room))  # so that a shell completes them
 
 
 @pytest.mark.parametrize("room", [photoz, morphology], ids=lambda r: r.__name__)

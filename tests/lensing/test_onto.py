@@ -1,8 +1,10 @@
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.data.images.read import read
 from deepfield.lensing import onto
 from deepfield.lensing.onto import paint_onto
 from deepfield.lensing.simulate import draw, paint
@@ -116,6 +118,24 @@ def test_broken_cutouts_are_no_lenses(galaxies, caplog):
     assert not np.asarray(paint_onto(images, lens_fraction=0.0).table["is_lens"]).any()
 
 
+def test_files_in_and_out(galaxies, tmp_path):
+    given = galaxies[1][:4].numpy()
+    made = paint_onto(read(given, bands=LSST.bands), seed=1)
+    assert torch.equal(made.images, paint_onto(given, seed=1).images)
+    made.write(tmp_path / "painted.hdf5")
+    again = read(tmp_path / "painted.hdf5")
+    assert again.bands == LSST.bands and torch.equal(again.load()[0], made.images)
+    assert np.array_equal(again.table["theta_e"], made.table["theta_e"])
+    assert repr(made) == "4 simulated images of 64 x 64 pixels in g, r, i"
+
+
+def test_galaxies_unlike_any_deflector_are_counted(galaxies, caplog):
+    paint_onto(galaxies[1][:8], seed=1)
+    assert "unlike any deflector" not in caplog.text
+    paint_onto(galaxies[1][:8] * 1e-6, seed=1)
+    assert "8 of 8 cutouts are unlike any deflector" in caplog.text
+
+
 @pytest.mark.parametrize(
     "cutouts, options, said",
     [
@@ -128,6 +148,9 @@ def test_broken_cutouts_are_no_lenses(galaxies, caplog):
         ),
         (np.zeros((2, 3, 64, 60)), {}, r"got \(2, 3, 64, 60\)"),
         (np.ones((2, 3, 64, 64)), {"redshift": [0.3]}, "one for each of 2 cutouts"),
+        (np.ones((2, 3, 64, 64)), {"redshift": [0.3, -1.0]}, "redshifts are positive, got -1"),
+        ("cutouts.fits", {}, "not the name of a file"),
+        (np.ones((2, 3, 64, 64)) * u.uJy, {}, "not a Quantity"),
         (np.ones((2, 3, 64, 64)), {"psf_fwhm": (0.8,)}, "one number for each of 3 bands, got 1"),
     ],
 )

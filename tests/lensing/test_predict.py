@@ -102,6 +102,10 @@ def test_what_does_not_fit(place, finder, lenses):
         lensing.find(finder, read(images.load()[0][:, :1].numpy()))
     with pytest.raises(DeepfieldError, match="the model takes 32"):
         lensing.find(finder, read(np.zeros((2, 2, 40, 40), dtype=np.float32)))
+    with pytest.raises(DeepfieldError, match=r"images come from read\(...\)"):
+        lensing.find(finder, "set.npz")
+    with pytest.raises(DeepfieldError, match="in the order r, g, the model takes g, r"):
+        lensing.find(finder, read(images.load()[0].numpy(), bands=("r", "g")))
     with pytest.raises(DeepfieldError, match="prior is a share of lenses"):
         lensing.find(finder, images, prior=0.0)
     with pytest.raises(DeepfieldError, match=r"written to .parquet"):

@@ -1,6 +1,7 @@
 import math
 import shutil
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
@@ -87,6 +88,14 @@ def test_batches_are_images_one_by_one():
     for k in (0, 31, 32, 36):
         one = render(lens[k], [source[k]], [light[k]], pixel=0.1, size=32, psf=psf, supersample=2)
         torch.testing.assert_close(one[0], together[k], rtol=1e-4, atol=1e-6)
+
+
+def test_one_light_is_as_good_as_a_list_of_one():
+    lens, light = Lens(sie(1.0, 0.8, 0.3)), Sersic(1.0, 0.2)
+    one = render(lens, light, light, pixel=100 * u.mas, size=16)
+    assert torch.equal(one, render(lens, [light], [light], pixel=0.1, size=16))
+    with pytest.raises(DeepfieldError, match="a lens is made of deflectors"):
+        Lens(1.0)
 
 
 def test_images_can_be_differentiated():

@@ -21,6 +21,9 @@ class Room(ModuleType):
             return getattr(importlib.import_module(home if "." in home else f"{self.__name__}.{home}"), name)
         raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.__dict__.get("_home", {}), "load"})
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not (isinstance(value, ModuleType) and name in self.__dict__.get("_home", {})):
             super().__setattr__(name, value)

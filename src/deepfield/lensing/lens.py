@@ -140,6 +140,8 @@ class Lens:
     deflectors: tuple[Deflector, ...]
 
     def __init__(self, *deflectors: Deflector) -> None:
+        if wrong := [d for d in deflectors if not isinstance(d, Deflector)]:
+            raise DeepfieldError(f"a lens is made of deflectors, such as sie(1.0, 0.8, 0.3), not of {wrong[0]!r}")
         sizes = {len(p) for d in deflectors for p in d.parameters.values() if p.dim()} - {1}
         if not deflectors or len(sizes) > 1:
             raise DeepfieldError(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
+from deepfield.data.images.collection import Images
 from deepfield.lensing import layers, negatives
 from deepfield.lensing import population as pop
 from deepfield.lensing._scene import Scene
@@ -35,6 +36,7 @@ log = logging.getLogger("deepfield")
 _CHUNK = 32
 _ALIKE = 5  # deflectors among which one is chosen for a galaxy
 _MAG, _Z = 0.3, 0.05  # what counts as alike
+_UNLIKE = 5.0  # of these away from the nearest
 
 
 def paint_onto(
@@ -54,9 +56,9 @@ def paint_onto(
 
     Parameters
     ----------
-    cutouts : Tensor or array (N, B, S, S)
+    cutouts : Images, Tensor or array (N, B, S, S)
         In any unit of flux; rows from the top down. They stay as they are, and those with pixels that are not
-        finite become no lenses.
+        finite become no lenses. :func:`deepfield.lensing.read` gives Images of files.
     survey : str or Survey
         Whose bands, PSF and depth the cutouts have; the depth says which sources can be seen.
     zero_point : float or one for each band
@@ -76,13 +78,15 @@ def paint_onto(
     -------
     Simulated
         Images in the unit given, and a table with the columns of a lens in
-        :func:`deepfield.lensing.simulate.draw`; ``kind`` is ``lens`` or ``cutout``. ``phi`` follows the light's
-        major axis within 10 degrees, and ``x``, ``y`` its middle.
+        :func:`deepfield.lensing.simulate.draw`, without those of the galaxy's own light; ``kind`` is ``lens`` or
+        ``cutout``. ``phi`` follows the light's major axis within 10 degrees, and ``x``, ``y`` its middle. Its
+        method ``write`` makes a file of them.
 
     Raises
     ------
     DeepfieldError
-        If the cutouts do not fit the survey, or magnitudes and redshifts the cutouts, or the share is none.
+        If the cutouts do not fit the survey, or magnitudes and redshifts the cutouts, or the share is none. A
+        warning counts galaxies that are unlike any deflector, as where the zero point is wrong.
 
     Notes
     -----
@@ -99,7 +103,7 @@ def paint_onto(
     """
     if not 0 <= lens_fraction <= 1:
         raise DeepfieldError(f"lens_fraction is a share between 0 and 1, got {lens_fraction}")
-    given = torch.as_tensor(cutouts)
+    given = _pixels(cutouts)
     chosen = survey_named(survey)
     if pixel or len(psf_fwhm):
         chosen = replace(chosen, pixel=pixel or chosen.pixel, fwhm=tuple(psf_fwhm) or chosen.fwhm)
@@ -128,6 +132,17 @@ def paint_onto(
         psf_fwhm=chosen.fwhm,
     )  # fmt: skip
     return Simulated(images, table, chosen)
+
+
+def _pixels(cutouts: Any) -> Tensor:
+    if isinstance(cutouts, Images):
+        return cutouts.load()[0]
+    if isinstance(cutouts, str) or hasattr(cutouts, "unit"):
+        raise DeepfieldError(
+            "cutouts are numbers in the unit that zero_point names, not a Quantity (give .value), or what "
+            f"deepfield.lensing.read has read, not the name of a file; got {type(cutouts).__name__}"
+        )
+    return torch.as_tensor(cutouts)
 
 
 def _checked(given: Tensor, survey: Survey) -> tuple[int, int]:
@@ -203,7 +218,14 @@ def _alike(
         have.append(population["z_lens"] / _Z)
     if any(w.shape != (n,) or not np.isfinite(w).all() for w in wanted):
         raise DeepfieldError(f"magnitude and redshift are finite, one for each of {n} cutouts")
-    _, near = cKDTree(np.stack(have, -1)).query(np.stack(wanted, -1), k=_ALIKE)
+    if redshift is not None and np.min(redshift) <= 0:
+        raise DeepfieldError(f"redshifts are positive, got {np.min(redshift):g}")
+    far, near = cKDTree(np.stack(have, -1)).query(np.stack(wanted, -1), k=_ALIKE)
+    if odd := np.count_nonzero(far[:, 0] > _UNLIKE):
+        log.warning(
+            "%s of %s cutouts are unlike any deflector of the population in magnitude or redshift: are "
+            "zero_point, magnitude and redshift right?", odd, n,
+        )  # fmt: skip
     rows = near[np.arange(n), rng.integers(0, _ALIKE, n)]
     c = {name: column[rows].astype(float) for name, column in population.items()} | negatives.companions(n)
     negatives.structure(c, np.arange(n), rng)

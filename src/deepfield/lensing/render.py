@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing._values import keep_memory
+from deepfield.lensing._values import keep_memory, tensor
 from deepfield.lensing.lens import Lens
 
 _CHUNK = 32  # images at a time: their planes then stay in the processor's cache
@@ -86,10 +86,10 @@ def pixel_grid(size: int, pixel: float, *, like: Tensor | None = None) -> tuple[
 
 def render(
     lens: Lens,
-    source: Sequence[Light],
-    lens_light: Sequence[Light] = (),
+    source: Light | Sequence[Light],
+    lens_light: Light | Sequence[Light] = (),
     *,
-    pixel: float,
+    pixel: Any,
     size: int = 64,
     psf: Tensor | None = None,
     margin: int | None = None,
@@ -104,11 +104,11 @@ def render(
     ----------
     lens : Lens
         A batch of n lenses, or one for all.
-    source, lens_light : sequences of Sersic
+    source, lens_light : Sersic, or several of them
         Behind the lens, and in its plane; each a batch of n, or one for all.
     size : int
         Pixels on a side.
-    pixel : float
+    pixel : float or Quantity
         Arcsec.
     psf : Tensor (K, L), optional
         Point-spread function at the pixel's scale, of odd sides, in any normalisation; rows from the top down.
@@ -143,6 +143,7 @@ def render(
     >>> [round(float(v)) for v in images.sum((1, 2))]  # magnified so much
     [13, 19]
     """
+    pixel = float(tensor(pixel, "arcsec"))
     if size < 1 or supersample < 1 or not pixel > 0 or (margin or 0) < 0:
         raise DeepfieldError(
             f"size, supersample and pixel are positive and margin is not negative, got size {size}, supersample "
@@ -151,7 +152,7 @@ def render(
     keep_memory()
     like = torch.empty(0) if like is None else like
     blur = None if psf is None else _Blur(psf.to(like), size, margin, flux=pixel**2)
-    scene = _Scene(lens, tuple(source), tuple(lens_light)).to(like)
+    scene = _Scene(lens, _several(source), _several(lens_light)).to(like)
     x, y = pixel_grid(size + 2 * (blur.margin if blur else 0), pixel, like=like)
     points = x.reshape(1, -1), y.reshape(1, -1)
     generator = noise.generator(like.device) if noise else None
@@ -168,6 +169,11 @@ def render(
             place.copy_(image)  # while it is in the processor's cache
         parts.append(image)
     return torch.cat(parts) if whole is None else whole
+
+
+def _several(lights: Light | Sequence[Light]) -> tuple[Light, ...]:
+    """One is as good as a list of one; it can be indexed too, so that a loop over it would not end."""
+    return tuple(lights) if isinstance(lights, Sequence) else (lights,)
 
 
 def _painted(scene: _Scene, x: Tensor, y: Tensor, compiled: bool) -> Iterator[tuple[int, Tensor]]:

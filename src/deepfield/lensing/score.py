@@ -245,7 +245,9 @@ def score(
     """
     p, y = np.asarray(probability, dtype=np.float64), np.asarray(label)
     served = ~np.isnan(p)
-    s, flag = _checked(p[served], y[served])
+    s, flag = _checked(p[served], y[served] if y.shape == p.shape else y)
+    if s.min() < 0 or s.max() > 1:
+        raise DeepfieldError(f"probabilities lie between 0 and 1, got {s.min():g} to {s.max():g}")
     loss = cl.log_loss(np.stack([1 - s, s], -1), np.stack([~flag, flag], -1).astype(float))
     rows = np.stack([s, flag, loss], 1)
 

@@ -7,7 +7,7 @@ survey's, and differ from image to image as those of coadds do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ _RESAMPLED = 0.65  # largest width of the kernel that noise is smoothed by, pixe
 _FIELD, _SATELLITES = 4, 4  # galaxies besides, at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Simulated:
     """Images and all that is true of them.
 
@@ -67,6 +67,14 @@ class Simulated:
     images: Tensor
     table: Table
     survey: Survey
+
+    def __repr__(self) -> str:
+        n, _, side, _ = self.images.shape
+        return f"{n:,} simulated images of {side} x {side} pixels in {', '.join(self.survey.bands)}"
+
+    def write(self, out: str | Path) -> None:
+        """To an HDF5 file, as :func:`write` makes them."""
+        _to_file(Path(out), self.table, self.survey, self.images.shape[-1], [self.images])
 
 
 def simulate(
@@ -290,23 +298,34 @@ def write(
     int
         The number of lenses.
     """
-    import h5py
-
-    if out.suffix.lower() not in (".hdf5", ".h5"):
-        raise DeepfieldError(f"cannot write '{out}': end it in .hdf5")
+    _checked_name(out)
     chosen = survey_named(survey)
     painting = {k: options.pop(k) for k in ("noise", "device") if k in options}
     table = draw(n, survey=chosen, seed=seed, size=size, **options)
+    side = size or chosen.size
+    _to_file(out, table, chosen, side, paint(table, chosen, size=size, seed=seed, **painting))
+    return int(np.sum(table["is_lens"]))
+
+
+def _checked_name(out: Path) -> None:
+    if out.suffix.lower() not in (".hdf5", ".h5"):
+        raise DeepfieldError(f"cannot write '{out}': end it in .hdf5")
+
+
+def _to_file(out: Path, table: Table, survey: Survey, side: int, parts: Iterable[Tensor]) -> None:
+    """Images, the table when all are painted, and what a reader must know."""
+    import h5py
+
+    _checked_name(out)
     with atomic(out) as temporary, h5py.File(temporary, "w") as file:
-        side = size or chosen.size
-        images = file.create_dataset("images", (n, len(chosen.bands), side, side), dtype="f4")
+        images = file.create_dataset("images", (len(table), len(survey.bands), side, side), dtype="f4")
         start = 0
-        for part in paint(table, chosen, size=size, seed=seed, **painting):
+        for part in parts:
             images[start : start + len(part)] = part.cpu().numpy()
             start += len(part)
         for name in table.colnames:
             values = np.asarray(table[name])
             if values.ndim == 1 or name == "arcs":
                 file.create_dataset(name, data=values.astype(bytes) if values.dtype.kind == "U" else values)
-        file.attrs.update(bands=list(chosen.bands), pixel_scale=chosen.pixel, psf_fwhm=chosen.fwhm, seed=seed)
-    return int(np.sum(table["is_lens"]))
+        about = {"pixel_scale": survey.pixel, "psf_fwhm": survey.fwhm, "seed": table.meta["seed"]}
+        file.attrs.update(bands=list(survey.bands), **about)

@@ -150,6 +150,6 @@ def survey(given: str | Survey) -> Survey:
     if isinstance(given, Survey):
         return given
     known = surveys()
-    if given not in known:
+    if given.lower() not in known:
         raise DeepfieldError(f"no survey '{given}' to simulate lenses in: choose from {', '.join(known)}")
-    return known[given]
+    return known[given.lower()]

@@ -1,5 +1,6 @@
 import io
 
+import astropy.units as u
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -216,6 +217,30 @@ def test_damage_anywhere_is_an_error_or_flagged_rows(tmp_path, ending):
             refused += 1
             assert "\n" not in str(error)
     assert refused > 3
+
+
+def test_bands_of_a_file_are_told_apart_by_name(tmp_path, caplog):
+    pixels = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    path = tmp_path / "set.hdf5"
+    with h5py.File(path, "w") as file:
+        file["images"] = pixels
+        file.attrs.update(bands=["i", "r", "g"], psf_fwhm=[0.8, 0.83, 0.87])
+    found = read(path, bands=("g", "r", "i"))
+    assert found.bands == ("g", "r", "i") and found.meta["psf_fwhm"] == (0.87, 0.83, 0.8)
+    assert np.array_equal(found.load()[0].numpy(), pixels[:, ::-1])
+    with pytest.raises(TableError, match="says that its bands are i, r, g, not r, i, z"):
+        read(path, bands=("r", "i", "z"))
+    assert read(path, bands=("one", "two", "three")).load()[0].numpy()[0, 0, 0, 0] == pixels[0, 0, 0, 0]
+    assert "they are taken to be one, two, three" in caplog.text
+    with h5py.File(tmp_path / "one.hdf5", "w") as file:
+        file["images"] = pixels[:, 0]
+        file.attrs.update(bands=["vis"])
+    assert read(tmp_path / "one.hdf5").bands == ("vis",)
+
+
+def test_numbers_with_a_unit_are_refused():
+    with pytest.raises(TableError, match=r"a Quantity in uJy: give plain numbers"):
+        read(np.ones((2, 3, 16, 16)) * u.uJy)
 
 
 def test_what_is_not_there(tmp_path):

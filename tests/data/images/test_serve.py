@@ -13,7 +13,7 @@ from deepfield.core.model import Model
 from deepfield.core.nets.camera import Camera
 from deepfield.core.table import Table
 from deepfield.data.images.read import read
-from deepfield.data.images.serve import ABSURD, check, check_same, codes, identifiers, serve
+from deepfield.data.images.serve import ABSURD, FLAT, check, check_same, codes, identifiers, serve
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (5, 3, 32, 32)).astype(np.uint8)
 
@@ -24,6 +24,13 @@ def test_a_net_that_gives_no_number_is_a_reason():
 
     values, reasons = serve(read(PIXELS), third_fails)
     assert reasons.tolist() == ["", "", ABSURD, "", ""] and torch.isnan(values[2]).all()
+
+
+def test_a_gap_between_detectors_is_a_reason():
+    pixels = np.random.default_rng(0).normal(size=(3, 2, 8, 8)).astype(np.float32)
+    pixels[1, 0] = 0
+    values, reasons = serve(read(pixels), lambda x: x.mean((2, 3)))
+    assert reasons.tolist() == ["", FLAT, ""] and torch.isnan(values[1]).all()
 
 
 @pytest.mark.parametrize("name", ["GalaxyID", "dr7objid", "asset_id", "object_id", "name"])

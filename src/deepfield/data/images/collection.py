@@ -39,12 +39,15 @@ class Frame:
         largest square. Float images keep their flux (the sum of their pixels), bytes their brightness.
     resample : bool
         Whether images of other sizes are resampled; else they are flagged.
+    order : tuple of int
+        Which of the original's bands come first, second, ...; empty for all as they are.
     """
 
     bands: int
     size: int
     crop: int = 0
     resample: bool = True
+    order: tuple[int, ...] = ()
 
     def fit(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Raw pixels (B, H, W) to (bands, size, size) of uint8 or float32.
@@ -63,7 +66,7 @@ class Frame:
         if not self.resample and (height, width) != (self.size, self.size):
             raise BrokenImage(f"the image has {height} x {width} pixels, not {self.size} x {self.size}")
         top, left = (height - side) // 2, (width - side) // 2
-        kept = pixels[:, top : top + side, left : left + side]
+        kept = pixels[list(self.order) or slice(None), top : top + side, left : left + side]
         if kept.dtype != np.uint8:
             kept = kept.astype(np.float32)
             if wrong := int((~np.isfinite(kept)).sum()):

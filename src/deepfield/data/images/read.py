@@ -6,6 +6,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def read(
         The column of images, or of file names; several, one for each band, for files of one band each.
     bands
         Names of the bands; as many as the images have. By default those in the attributes of an HDF5 file, r, g
-        and b of pictures, else band1, band2, ...
+        and b of pictures, else band1, band2, ... Where the file names the same bands in another order, they are
+        put into this one.
     size, crop
         Pixels on a side, and how many central pixels of the original go into them; by default those of the first
         image that is not broken, and then images of another size are flagged.
@@ -74,7 +76,7 @@ def read(
     Raises
     ------
     TableError
-        If there are no images, or the catalogue does not fit to them.
+        If there are no images, the catalogue does not fit to them, or the file says that it has other bands.
 
     Examples
     --------
@@ -87,17 +89,16 @@ def read(
     ((3, 3, 16, 16), ['', '', ''])
     """
     source, table = _open(images, catalog, column, shape)
-    own = _own(images)
-    if bands and own["bands"] and tuple(bands) != own["bands"]:
-        log.warning(
-            "%s says that its bands are %s; they are taken to be %s", _name(images), own["bands"], tuple(bands)
-        )
-    bands, psf_fwhm = tuple(bands) or own["bands"], tuple(psf_fwhm) or own["psf_fwhm"]
-    pixel_scale = pixel_scale or own["pixel_scale"]
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
     first = _first(source, len(bands))
+    own = _own(images, len(first))
+    order = _order(own["bands"], tuple(bands), _name(images))
+    bands = tuple(bands) or own["bands"]
+    psf_fwhm = tuple(psf_fwhm) or tuple(own["psf_fwhm"][k] for k in order) or own["psf_fwhm"]
+    pixel_scale = pixel_scale or own["pixel_scale"]
     frame, names = _frame(first, tuple(bands), size, crop)
+    frame = replace(frame, order=order)
     native = crop or min(first.shape[1:])
     meta: dict[str, Any] = {
         "pixel_scale": float(pixel_scale) * native / frame.size,
@@ -164,8 +165,8 @@ def cutouts(
     )
 
 
-def _own(images: Any) -> dict[str, Any]:
-    """What the attributes of an HDF5 file say of its images, such as one that a simulator wrote."""
+def _own(images: Any, count: int) -> dict[str, Any]:
+    """What the attributes of an HDF5 file say of its images of so many bands, such as one a simulator wrote."""
     told: dict[str, Any] = {"bands": (), "psf_fwhm": (), "pixel_scale": 0.0}
     if not isinstance(images, str | os.PathLike) or Path(images).suffix.lower() not in (".hdf5", ".h5"):
         return told
@@ -175,11 +176,25 @@ def _own(images: Any) -> dict[str, Any]:
         found = {name: np.atleast_1d(file.attrs[name]).tolist() for name in told if name in file.attrs}
     names = [b.decode() if isinstance(b, bytes) else b for b in found.get("bands", ())]
     # Others may have attributes of these names that say something else.
-    told["bands"] = tuple(names) if len(names) > 1 and all(isinstance(b, str) for b in names) else ()
+    told["bands"] = tuple(names) if len(names) == count and all(isinstance(b, str) for b in names) else ()
     numbers = {n: v for n, v in found.items() if n != "bands" and all(isinstance(x, float | int) for x in v)}
-    told["psf_fwhm"] = tuple(map(float, numbers.get("psf_fwhm", ())))
+    widths = tuple(map(float, numbers.get("psf_fwhm", ())))
+    told["psf_fwhm"] = widths if len(widths) == count else ()
     told["pixel_scale"] = float((numbers.get("pixel_scale") or [0.0])[0])
     return told
+
+
+def _order(own: tuple[str, ...], wanted: tuple[str, ...], where: str) -> tuple[int, ...]:
+    """Which of the bands that a file names are wanted first, second, ...; empty for all as they are."""
+    if not own or not wanted or own == wanted:
+        return ()
+    if set(own) == set(wanted):
+        return tuple(own.index(name) for name in wanted)
+    said = f"{where} says that its bands are {', '.join(own)}"
+    if set(own) & set(wanted):
+        raise TableError(f"{said}, not {', '.join(wanted)}: other bands make other images")
+    log.warning("%s; they are taken to be %s", said, ", ".join(wanted))  # may be other names of the same
+    return ()
 
 
 def _name(images: Any) -> str:
@@ -220,6 +235,11 @@ def _first(source: Source, bands: int = 0) -> np.ndarray:
 
 
 def _open(images: Any, catalog: Any, column: Any, shape: Any) -> tuple[Source, Table]:
+    if hasattr(images, "unit"):
+        raise TableError(
+            f"the images are a Quantity in {images.unit}: give plain numbers, such as images.to_value('nJy'), "
+            "in the unit that the model learns or has learnt from"
+        )
     if isinstance(images, torch.Tensor):
         images = images.numpy()
     if isinstance(images, np.ndarray) and images.dtype.names is None:
@@ -319,7 +339,8 @@ def _hdf5(place: Path, catalog: Any, column: Any) -> tuple[Source, Table]:
             file.visititems(
                 lambda name, item: found.update({name: item.shape}) if hasattr(item, "shape") else None
             )
-            name = _image_column(list(found), column, f"'{place}'")
+            some = [n for n, form in found.items() if len(form) > 1 or file[n].dtype.kind in "OSV"]
+            name = _image_column(list(found) if column else some, column, f"'{place}'")
             others = {
                 n.rsplit("/", 1)[-1]: file[n].asstr()[()] if file[n].dtype.kind == "O" else file[n][()]
                 for n, form in found.items()

@@ -33,6 +33,7 @@ _LOOKED_AT = 32  # images whose sky tells the unit of the fluxes
 _ROWS = 512  # images that are decoded and served at a time
 
 ABSURD = "the net gives no number: pixels are absurd"
+FLAT = "all pixels of a band are the same"
 CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
 
 
@@ -70,6 +71,9 @@ def serve(
     why: list[NDArray[np.str_]] = []
     for start in range(0, max(len(images), 1), rows):
         x, reasons = images.load(slice(start, start + rows))
+        if x.is_floating_point() and len(x):  # a gap between detectors, or beyond the survey
+            flat = (x.flatten(2).amax(2) == x.flatten(2).amin(2)).any(1).numpy()
+            reasons = np.where(flat & (reasons == ""), FLAT, reasons)
         values = function(x)
         wrong = ~torch.isfinite(values).flatten(1).all(1).numpy() & (reasons == "")
         reasons = np.where(wrong, ABSURD, reasons)
@@ -93,6 +97,8 @@ class Taker(Protocol):
 
 def check(model: Taker, images: Images) -> None:
     """Refuse images that the model cannot take; warn of those whose scale, unit or bands it does not know."""
+    if not isinstance(images, Images):
+        raise DeepfieldError(f"images come from read(...), in memory or of a file, not as {type(images).__name__}")
     if len(images.bands) != len(model.bands):
         raise DeepfieldError(
             f"the images have {len(images.bands)} bands ({', '.join(images.bands)}), the model takes "
@@ -185,6 +191,11 @@ def check_pixels(model: Taker, images: Images) -> None:
             "such images (whole numbers from 0 to 255 are made bytes by .astype('uint8')), or train on these"
         )
     unknown = all(name == f"band{i + 1}" for i, name in enumerate(model.bands))
+    if images.bands != model.bands and set(images.bands) == set(model.bands):
+        raise DeepfieldError(
+            f"the bands are in the order {', '.join(images.bands)}, the model takes {', '.join(model.bands)}: "
+            "give the images so"
+        )
     if images.meta["named"] and not unknown and images.bands != model.bands:
         images.warn(
             f"the bands are {', '.join(images.bands)}, those the model learnt from {', '.join(model.bands)}: they "
