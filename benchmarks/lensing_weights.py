@@ -7,7 +7,7 @@ lens-measurer-lsst, lens-measurer-euclid  q(theta_E, q, phi, shear, source | ima
 
 Writes src/deepfield/lensing/weights/<name>/ with the model card. Sets and checkpoints are kept in WORK, so
 that a killed run goes on, and a finished one is only measured. Those that ship were trained so and gone on with
-(``--init``, ``--seed``), as their cards say, the last time with ``--seed 5 --settings '{"thaw": 0.6}'``.
+(``--init``, ``--seed``), as their cards say, the last time with ``--seed 6 --settings '{"thaw": 0.6}'``.
 """
 
 from __future__ import annotations
