@@ -32,9 +32,10 @@ def test_the_acoustic_scale_is_that_of_camb():
 
 def test_simulations_reach_far_enough():
     corners = np.array([[b, c, h] for b in (0.02, 0.025) for c in (0.1, 0.14) for h in (0.6, 0.76)]).T
-    where = stretched(acoustic_scale(*corners))
-    assert (np.diff(where, axis=1) > 0).all()
-    assert where.max() < LARGEST and (where[:, -1] > 2500).all()
+    theta = acoustic_scale(*corners)
+    for where in (stretched(theta), *(stretched(theta, np.full(len(theta), tau)) for tau in (0.02, 0.12))):
+        assert (np.diff(where, axis=1) > 0).all() and where[:, 0] == pytest.approx(2, rel=1e-3)
+        assert where.max() < LARGEST and (where[:, -1] > 2500).all()
 
 
 def test_spectra_are_those_of_camb(cmb, boltzmann):
@@ -42,7 +43,7 @@ def test_spectra_are_those_of_camb(cmb, boltzmann):
     at = boltzmann["ell"] - 2
     tt, te, ee, pp = boltzmann["spectra"]
     high = boltzmann["ell"] >= 30
-    for name, truth, bound in (("tt", tt, 0.005), ("ee", ee, 0.01), ("pp", pp, 0.02)):
+    for name, truth, bound in (("tt", tt, 0.005), ("ee", ee, 0.02), ("pp", pp, 0.02)):
         assert found[name][:, at][:, high] == pytest.approx(truth[:, high], rel=bound)
         # On the largest scales cosmic variance is tens of per cent.
         assert found[name][:, at] == pytest.approx(truth, rel=0.05)

@@ -3,8 +3,9 @@ r"""Spectra of the cosmic microwave background: temperature, E polarisation, the
 They are emulated as any summary statistic is (:mod:`deepfield.emulators.train`), in variables in which they change
 little. The amplitude A_s exp(-2 tau) and the tilt are divided out. Acoustic peaks of all cosmologies are in phase
 where multipoles are counted in acoustic scales: spectra are learnt on x, with l = x theta_0 / theta for the peaks
-and l = x on the largest scales. TE passes through zero: in its place is the correlation TE / sqrt(TT EE). All is
-in units of cosmic variance, in which a likelihood sees it.
+and l = x on the largest scales, where polarisation has a bump of reionisation that is moved with tau. TE passes
+through zero: in its place is the correlation TE / sqrt(TT EE). All is in units of cosmic variance, in which a
+likelihood sees it.
 """
 
 from __future__ import annotations
@@ -91,10 +92,17 @@ def acoustic_scale(omega_b_h2: ArrayLike, omega_c_h2: ArrayLike, h: ArrayLike) -
     return np.asarray(horizon / distance)
 
 
-def stretched(theta: Array) -> Array:
-    """Multipoles (N, X) at which spectra are known, of cosmologies with acoustic scales (N,)."""
+def stretched(theta: Array, tau: Array | None = None) -> Array:
+    """Multipoles (N, X) at which spectra are known, of cosmologies with acoustic scales (N,).
+
+    With optical depths (N,) those of polarisation: its bump is at l as the root of 1 + z of reionisation, which is
+    as tau to the power of 2/3.
+    """
     part = _PEAKS**2 / (_PEAKS**2 + 60.0**2)
-    return _PEAKS * (_THETA / theta[:, None]) ** part
+    found = _PEAKS * (_THETA / theta[:, None]) ** part
+    if tau is None:
+        return found
+    return found * (tau[:, None] / 0.06) ** ((1 - (2 / _PEAKS) ** 2) / (1 + (_PEAKS / 30) ** 4) / 3)
 
 
 def _features(theta: Array) -> tuple[Array, Array, Array]:
@@ -107,16 +115,17 @@ def _features(theta: Array) -> tuple[Array, Array, Array]:
 def _vectors(theta: Array, spectra: Array) -> Array:
     """What is emulated, (N, X), of spectra (N, 4, L) from l = 0 on."""
     inputs, ln_a, tilt = _features(theta)
-    wave, ell = stretched(inputs[:, 2]), np.arange(spectra.shape[-1])
+    wave, polarised = stretched(inputs[:, 2]), stretched(inputs[:, 2], theta[:, 3])
+    ell = np.arange(spectra.shape[-1])
     if wave.max() > ell[-1]:
         raise DeepfieldError(f"spectra to l = {wave.max():.0f} are needed; these end at {ell[-1]}")
     found = []
-    for row, at, level, damping, lean in zip(spectra, wave, ln_a, theta[:, 3], tilt - 1):
-        tt, te, ee = CubicSpline(ell[2:], row[:3, 2:], axis=1)(at)
-        pp = CubicSpline(ell[2:], row[3, 2:])(_SMOOTH)
+    for row, at, other, level, damping, lean in zip(spectra, wave, polarised, ln_a, theta[:, 3], tilt - 1):
+        line = CubicSpline(ell[2:], row[:, 2:], axis=1)
+        tt, (beside, te, ee, _), pp = line(at)[0], line(other), line(_SMOOTH)[3]
         # Noise of the Boltzmann code apart, |TE| is below sqrt(TT EE).
         usual = level - 2 * damping + lean * np.log(_PEAKS / _TILTED)
-        parts = [np.log(tt) - usual, te / np.sqrt(tt * ee), np.log(ee) - usual]
+        parts = [np.log(tt) - usual, te / np.sqrt(beside * ee), np.log(ee) - usual]
         found.append(np.concatenate([*parts, np.log(pp) - level - lean * np.log(_SMOOTH / _TILTED)]))
     return np.array(found) * _UNITS
 
@@ -195,18 +204,18 @@ class CMBSpectra:
         theta, one = _read(cosmology)
         inputs, ln_a, tilt = _features(theta)
         found = self.emulator.expand(*self.emulator.components(inputs))
-        where = stretched(inputs[:, 2])
+        where = np.stack([stretched(inputs[:, 2]), *[stretched(inputs[:, 2], theta[:, 3])] * 2], 1)
         mean, std = found.mean / _UNITS, found.std / _UNITS
         size = {name: np.empty((2, len(theta), len(ELL))) for name in SPECTRA}
-        for i, at in enumerate(where):
+        for i, own in enumerate(where):
+            pairs = zip(np.split(mean[i], _PARTS), np.split(std[i], _PARTS))
             tt, te, ee, pp = (
-                np.array([CubicSpline(x, row)(ELL) for row in pair])
-                for x, pair in zip([at] * 3 + [_SMOOTH], zip(np.split(mean[i], _PARTS), np.split(std[i], _PARTS)))
+                np.array([CubicSpline(x, row)(ELL) for row in pair]) for x, pair in zip([*own, _SMOOTH], pairs)
             )
             lean = tilt[i] - 1
-            usual = ln_a[i] - 2 * theta[i, 3] + lean * np.log(np.interp(ELL, at, _PEAKS) / _TILTED)
-            size["tt"][:, i] = _exponential(tt, usual)
-            size["ee"][:, i] = _exponential(ee, usual)
+            level = ln_a[i] - 2 * theta[i, 3]
+            for name, pair, at in (("tt", tt, own[0]), ("ee", ee, own[2])):
+                size[name][:, i] = _exponential(pair, level + lean * np.log(np.interp(ELL, at, _PEAKS) / _TILTED))
             size["te"][:, i] = _product(te, size["tt"][:, i], size["ee"][:, i])
             size["pp"][:, i] = _exponential(pp, ln_a[i] + lean * np.log(ELL / _TILTED))
         return {name: Emulation(*(pair[:, 0] if one else pair)) for name, pair in size.items()}
