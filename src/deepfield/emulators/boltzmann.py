@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 
 from deepfield.core.optional import require
 
@@ -65,11 +66,10 @@ def parameters(
     return found
 
 
-def solve(theta: ArrayLike, z: ArrayLike, *, log_t_agn: float | None = None, **how: Any) -> Any:
+def solve(theta: ArrayLike, z: ArrayLike, **how: Any) -> Any:
     """CAMB's results with the sigma_8 of ``theta``; HMcode2020 (Mead et al. 2021) is there if asked for.
 
-    The redshifts are ``z`` (Z,) and today; ``log_t_agn`` adds feedback, and other keywords are those of
-    :func:`parameters`.
+    The redshifts are ``z`` (Z,) and today; other keywords are those of :func:`parameters`.
     """
     camb = require("camb", extra="emulators")
     _, _, _, tilt, sigma_8 = (float(v) for v in np.asarray(theta))
@@ -79,11 +79,11 @@ def solve(theta: ArrayLike, z: ArrayLike, *, log_t_agn: float | None = None, **h
     # sigma_8 enters through the amplitude: the transfer functions are used again.
     chosen.InitPower.set_params(ns=tilt, As=2e-9 * (sigma_8 / float(results.get_sigma8_0())) ** 2)
     chosen.NonLinear = camb.model.NonLinear_pk
-    halos(results, chosen, log_t_agn)
+    halos(results, chosen)
     return results
 
 
-def halos(results: Any, chosen: Any, log_t_agn: float | None) -> None:
+def halos(results: Any, chosen: Any, log_t_agn: float | None = None) -> None:
     """Have HMcode2020 computed again, with feedback if its temperature is given."""
     version = "mead2020" if log_t_agn is None else "mead2020_feedback"
     chosen.NonLinearModel.set_params(halofit_version=version, HMCode_logT_AGN=log_t_agn or 7.8)
@@ -109,7 +109,7 @@ def transfer_of(results: Any) -> tuple[Array, Array, float]:
 
 
 def wide_transfer(row: Mapping[str, float], *, k: tuple[float, ...], z: tuple[float, ...]) -> Array:
-    """Transfer function of all matter (Z, K) at k in h/Mpc, one at the largest scales today.
+    """Transfer function of all matter (Z, K) at k in h/Mpc, in CAMB's unit.
 
     Parameters
     ----------
@@ -124,18 +124,22 @@ def wide_transfer(row: Mapping[str, float], *, k: tuple[float, ...], z: tuple[fl
 
 
 def transfer_on(results: Any, row: Mapping[str, float], k: Array, z: ArrayLike) -> Array:
-    """Transfer functions (Z, K) of CAMB's results at k in h/Mpc, interpolated beside a fit with oscillations."""
-    from deepfield.emulators.linear import Run
+    """Transfer functions (Z, K) of CAMB's results at k in h/Mpc.
 
-    wave, found, horizon = transfer_of(results)
+    What is interpolated between CAMB's wavenumbers, which are sparse where oscillations fade, is the ratio to the
+    closed form of :func:`deepfield.emulators.wide.base`, which has nearly the same oscillations.
+    """
+    from deepfield.emulators.wide import FEATURES, base
+
+    wave, found, _ = transfer_of(results)
+    own = wave / row["h"]
+    inside = own > 5e-5
     known = sorted(results.Params.Transfer.PK_redshifts[: found.shape[1]])
-    square = row["h"] ** 2
-    m, b = row["omega_m"] * square - row["m_nu"] / NEUTRINO_MASS, row["omega_b"] * square
-    first = np.argmax(wave > 2e-5)
-    at = np.log(k * row["h"])
-    rows = [found[:, int(np.argmin(np.abs(np.subtract(known, one))))] for one in np.atleast_1d(z)]
-    today = found[first, 0]
-    return np.array([Run(m, b, wave, t, horizon).on(at) * t[first] / today for t in rows])
+    at = [int(np.argmin(np.abs(np.subtract(known, one)))) for one in np.atleast_1d(z)]
+    theta = np.array([[row[name] for name in FEATURES]])
+    ratio = found[inside][:, at].T / base(theta, own[inside], z)[0]
+    line = CubicSpline(np.log(own[inside]), ratio, axis=1)
+    return np.asarray(line(np.log(k)) * base(theta, k, z)[0])
 
 
 def spectrum(

@@ -59,9 +59,8 @@ USUAL = {"m_nu": 0.0, "w_0": -1.0, "w_a": 0.0}
 SHIPPED = "matter-power-wide"
 
 Z_NODES = (0.0, 0.3, 0.7, 1.2, 2.0, 3.0)
-K_NODES = np.concatenate(
-    [np.geomspace(1e-4, 0.02, 24)[:-1], np.arange(0.02, 0.4, 0.006), np.geomspace(0.4, 50, 30)]
-)
+_SMALL = np.geomspace(0.4, 50, 30)[[0, *range(4, 30)]]
+K_NODES = np.concatenate([np.geomspace(1e-4, 0.02, 24)[:-1], np.arange(0.02, 0.4, 0.006), _SMALL])
 """Where the difference is emulated: redshifts, and wavenumbers in h/Mpc."""
 
 FEATURES = ("omega_m", "omega_b", "h", "m_nu", "w_0", "w_a")
@@ -146,9 +145,10 @@ def base(theta: Array, k: Array, z: ArrayLike) -> Array:
     for i, shift in enumerate(moved):
         own = slice(i, i + 1)
         shape.append(_direct().smallest(cold[own], baryons[own], h[own], k * shift)[0])
-    # Height, place and steepness of the step are from a few runs; the regression sees what they leave.
-    place = 0.0095 * np.sqrt(np.maximum(m_nu / 3, 1e-6) * matter)
-    step = np.exp(-2.35 * (light / matter)[:, None] / (1 + (wave / place[:, None]) ** 2.7))
+    # Height, place and steepness of the step are fitted to the design; the regression sees what they leave.
+    place = 0.0103 * np.maximum(m_nu / 3, 1e-6) ** 0.645 * matter**0.351
+    height = 2.16 * (light / matter) - 2.12 * (light / matter) ** 2
+    step = np.exp(-height[:, None] / (1 + (wave / place[:, None]) ** 2.43))
     grown = growth(z, theta)
     n = grown.shape[1]
 
@@ -165,12 +165,14 @@ def _direct() -> Direct:
 
 
 def features(theta: Array) -> Array:
-    """What the regression sees (N, F), of parameters (N, 6) in the order of :data:`FEATURES`.
+    """What the regression sees (N, 7), of parameters (N, 6) in the order of :data:`FEATURES`.
 
-    In place of w_a the share of dark energy at a = 0.03 to a root, in which early dark energy is spread out.
+    In place of w_a the share of dark energy at a = 0.5, and at a = 0.03 to a root, in which early dark energy is
+    spread out.
     """
     m, b, h, m_nu, w0, wa = theta.T
-    return np.column_stack([m, b, h, m_nu, w0, dark_share(np.log(0.03), m, w0, wa) ** 0.25])
+    late, early = (dark_share(np.log(a), m, w0, wa) for a in (0.5, 0.03))
+    return np.column_stack([m, b, h, m_nu, w0, early**0.25, late])
 
 
 def differences(table: Table) -> Table:
