@@ -89,7 +89,7 @@ $(SBI)/.installed:
 	$(SBI)/bin/python -m pip install -q --no-deps --target benchmarks/work/sbibm sbibm==1.1.0
 	touch $@
 
-# Emulators: half an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
+# Emulators: an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
 # emulators_peers.py asks for an environment with cosmopower-jax.
 bench-emulators: $(VENV)/.installed-test
 	$(PY) -m pip install -q -c constraints.txt -e '.[emulators]'
@@ -100,6 +100,8 @@ bench-emulators: $(VENV)/.installed-test
 	$(PY) benchmarks/emulators_chain.py chain --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py camb --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py miratitan
+	for part in simulate train fixture; do $(PY) benchmarks/emulators_wide.py $$part --work $(BENCH_WORK)/emulators || exit 1; done
+	for part in simulate train noise fixture; do $(PY) benchmarks/emulators_cmb.py $$part --work $(BENCH_WORK)/emulators || exit 1; done
 	$(PY) benchmarks/emulators.py speed
 	$(PY) benchmarks/emulators.py page
 

@@ -9,6 +9,7 @@ from deepfield import data
 from deepfield.cli import main
 from deepfield.core.table import Table
 from deepfield.data import files
+from deepfield.emulators import WidePower
 
 COSMOLOGY = ["--omega-m", ".31", "--omega-b", ".049", "--h", ".67", "--n-s", ".965", "--sigma-8", ".81"]
 
@@ -50,6 +51,30 @@ def test_power_says_what_is_wrong(change, message, tmp_path, capsys):
         words += change
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_power_of_a_wide_cosmology(tmp_path):
+    out, extra = tmp_path / "pk.csv", ["--m-nu", ".1", "--w-0", "-.9", "--nonlinear", "--log-t-agn", "7.8"]
+    assert main(["emulators", "power", *COSMOLOGY, *extra, "--z", "0,1", "--nk", "20", "--out", str(out)]) == 0
+    table = files.read(out)
+    cosmology = {"omega_m": 0.31, "omega_b": 0.049, "h": 0.67, "n_s": 0.965, "sigma_8": 0.81}
+    wide = WidePower(nonlinear=True)(
+        {**cosmology, "m_nu": 0.1, "w_0": -0.9, "log_t_agn": 7.8}, table["k"][:20], [0, 1]
+    )
+    assert table.column("power") == pytest.approx(wide.ravel(), rel=1e-6)
+    assert (table.column("relative_error") > 0).all()
+
+
+def test_cmb_writes_a_table(tmp_path, capsys):
+    words = ["--omega-b-h2", ".0224", "--omega-c-h2", ".12", "--h", ".674", "--tau", ".054", "--n-s", ".965"]
+    out = tmp_path / "cl.csv"
+    assert main(["emulators", "cmb", *words, "--ln-a-s", "3.044", "--out", str(out)]) == 0
+    table = files.read(out)
+    assert table.colnames == ["l", "tt", "te", "ee", "pp", "tt_std", "te_std", "ee_std", "pp_std"]
+    assert len(table) == 2499 and table.column("l")[table.column("tt").argmax()] == pytest.approx(220, abs=2)
+    assert (table.column("tt_std") > 0).all()
+    assert main(["emulators", "cmb", *words, "--ln-a-s", "4", "--out", str(out)]) == 2
+    assert "ln_a_s = 4 is outside" in capsys.readouterr().err
 
 
 def test_train_predict_score(tmp_path, capsys):

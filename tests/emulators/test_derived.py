@@ -52,3 +52,14 @@ def test_lensing_of_thin_sources():
 def test_lensing_input_is_checked(power, planck):
     with pytest.raises(DeepfieldError, match=r"n\(z\) is \(bins, S\)"):
         lensing_spectra(power, planck, [100.0], [1.0, 0.5], [1.0, 1.0])
+
+
+def test_lensing_sees_dark_energy():
+    """The same spectrum at other distances: nearer sources, less lensing."""
+    z = np.linspace(0, 1.2, 200)
+    bins = np.exp(-0.5 * ((z - 1.0) / 0.05) ** 2)
+    found = []
+    for dark in ({}, {"w_0": -0.7, "w_a": 0.2}):
+        given = {"omega_m": 0.3, **dark}
+        found.append(lensing_spectra(lambda c, k, zz: np.full((len(zz), len(k)), 7.0), given, [100.0], z, bins))
+    assert 0.75 < found[1][0, 0, 0] / found[0][0, 0, 0] < 0.97

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from astropy.cosmology import Planck18, w0waCDM
+from astropy.cosmology import Flatw0waCDM, Planck18, w0waCDM
 
 from deepfield.physics import cosmology as co
 
@@ -32,3 +32,11 @@ def test_wrong_cosmology_is_named():
         co.cosmology("Planck99")
     with pytest.raises(ValueError, match="astropy cosmology"):
         co.cosmology(0.3)
+
+
+def test_distances_with_changing_dark_energy_are_those_of_astropy():
+    peer = Flatw0waCDM(H0=100, Om0=0.3, w0=-0.8, wa=-0.5, Tcmb0=0)
+    z = np.array([0.3, 1.0, 3.0])
+    found = co.flat_distance(z, [0.3, 0.3], [-0.8, -1.0], [-0.5, 0.0]) * co.HUBBLE_DISTANCE
+    assert found[0] == pytest.approx(peer.comoving_distance(z).value, rel=1e-6)
+    assert found[1] == pytest.approx(co.flat_distance(z, 0.3)[0] * co.HUBBLE_DISTANCE)

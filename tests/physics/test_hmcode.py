@@ -63,3 +63,14 @@ def test_neutrinos_and_dark_energy_change_it():
     # The same linear spectrum today, grown later: haloes formed later and are less concentrated.
     late = hmcode(np.array([5.0]), linear, 0.31, 0.049, 0.68, 0.965, 0.0, w0=-1.3)
     assert late < hmcode(np.array([5.0]), linear, 0.31, 0.049, 0.68, 0.965, 0.0)
+
+
+def test_feedback_takes_power_from_groups_and_adds_stars():
+    """Against CAMB 2.0.5 (mead2020_feedback) in emulators/test_wide.py; here its limits."""
+    k = np.array([0.001, 0.1, 5.0, 50.0])
+    plain = hmcode(k, linear, 0.31, 0.049, 0.68, 0.965, 0.0)[0]
+    mild, strong = (hmcode(k, linear, 0.31, 0.049, 0.68, 0.965, 0.0, log_t_agn=t)[0] / plain for t in (7.6, 8.0))
+    assert mild[0] == pytest.approx(1, abs=1e-4) and strong[0] == pytest.approx(1, abs=1e-4)
+    assert strong[2] < mild[2] < 1 and strong[1] < 1
+    # Stars in the centres raise the smallest scales again.
+    assert strong[3] > strong[2]

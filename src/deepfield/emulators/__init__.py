@@ -11,6 +11,7 @@ from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
     from deepfield.emulators.adaptors import to_ccl
+    from deepfield.emulators.cmb import CMB_BOX, CMBSpectra
     from deepfield.emulators.derived import correlation, lensing_spectra, sigma
     from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig
     from deepfield.emulators.nbody import SimulatedPower
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from deepfield.emulators.score import Score, leave_out, score
     from deepfield.emulators.simulate import boltzmann_spectra, design, simulate
     from deepfield.emulators.train import train
+    from deepfield.emulators.wide import WIDE_BOX, WidePower
 
     load = Emulator.load
 
 _HOMES = {
     "adaptors": ("to_ccl",),
+    "cmb": ("CMB_BOX", "CMBSpectra"),
     "derived": ("correlation", "lensing_spectra", "sigma"),
     "model": ("Emulation", "Emulator", "EmulatorConfig"),
     "nbody": ("SimulatedPower",),
@@ -34,16 +37,21 @@ _HOMES = {
     "score": ("Score", "leave_out", "score"),
     "simulate": ("boltzmann_spectra", "design", "simulate"),
     "train": ("train",),
+    "wide": ("WIDE_BOX", "WidePower"),
 }
 
 __all__ = [
     "BOX",
+    "CMB_BOX",
+    "WIDE_BOX",
+    "CMBSpectra",
     "Emulation",
     "Emulator",
     "EmulatorConfig",
     "MatterPower",
     "Score",
     "SimulatedPower",
+    "WidePower",
     "boltzmann_spectra",
     "correlation",
     "design",

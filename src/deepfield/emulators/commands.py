@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -14,7 +14,7 @@ from deepfield.core.console import PARAMETERS, Json, show
 app = App(
     name="emulators",
     group_parameters=PARAMETERS,
-    help="Emulators: matter power spectra in microseconds, and emulators of any summary statistic.",
+    help="Emulators: matter power and CMB spectra at once, and emulators of any summary statistic.",
 )
 Simulations = Annotated[Path, Parameter(help="Parquet, HDF5, FITS or CSV: a row for each simulation.")]
 Columns = Annotated[str, Parameter(help="Names or patterns with commas: omega_m,h or pk_*.")]
@@ -34,9 +34,13 @@ def power(
     kmax: float = 10.0,
     nk: int = 200,
     nonlinear: bool = False,
+    m_nu: float | None = None,
+    w_0: float | None = None,
+    w_a: float | None = None,
+    log_t_agn: float | None = None,
     json: Json = False,
 ) -> None:
-    """Write the matter power spectrum of a flat LCDM cosmology.
+    """Write the matter power spectrum of a flat cosmology, LCDM with massless neutrinos if nothing else is given.
 
     Parameters
     ----------
@@ -52,13 +56,18 @@ def power(
         Wavenumbers, 1e-4 to 50 h/Mpc, evenly in the logarithm; with --nonlinear to 10.
     nonlinear
         HMcode2020 in place of the linear spectrum.
+    m_nu
+        Sum of the masses of three equal neutrinos in eV, to 0.6.
+    w_0, w_a
+        Equation of state of dark energy, w_0 + w_a (1 - a).
+    log_t_agn
+        With --nonlinear: feedback by active nuclei that heat gas to this log10 of a temperature in K, 7.3 to 8.3.
     """
     import numpy as np
 
     from deepfield.core.errors import DeepfieldError
     from deepfield.core.table import Table
     from deepfield.data import write
-    from deepfield.emulators.power import MatterPower
 
     try:
         redshifts = np.array([float(part) for part in z.split(",")])
@@ -68,18 +77,85 @@ def power(
         raise DeepfieldError(f"wavenumbers go from kmin up to kmax in two steps or more: {kmin}, {kmax}, {nk}")
     k = np.geomspace(kmin, kmax, nk)
     k[0], k[-1] = kmin, kmax
-    emulator = MatterPower(nonlinear=nonlinear)
     cosmology = {"omega_m": omega_m, "omega_b": omega_b, "h": h, "n_s": n_s, "sigma_8": sigma_8}
-    spectra = emulator(cosmology, k, redshifts)
+    more = {"m_nu": m_nu, "w_0": w_0, "w_a": w_a, "log_t_agn": log_t_agn}
+    wider = {name: value for name, value in more.items() if value is not None}
+    spectra, error = _power(cosmology, wider, k, redshifts, nonlinear)
     columns = {
         "z": np.repeat(redshifts, nk),
         "k": np.tile(k, len(redshifts)),
         "power": spectra.ravel(),
-        "relative_error": np.tile(emulator.error(k, cosmology), len(redshifts)),
+        "relative_error": error.ravel(),
     }
     write(Table(columns), out)
     content = {"out": str(out), "rows": len(spectra.ravel()), "redshifts": redshifts.tolist()}
     show(content, f"{spectra.size} values of P(k, z) to {out}", as_json=json)
+
+
+def _power(
+    cosmology: dict[str, float], wider: dict[str, float], k: Any, z: Any, nonlinear: bool
+) -> tuple[Any, Any]:
+    """Spectra and their relative errors (Z, K), by the wide emulator if a parameter asks for it."""
+    import numpy as np
+
+    if wider:
+        from deepfield.emulators.wide import WidePower
+
+        wide, given = WidePower(nonlinear=nonlinear), {**cosmology, **wider}
+        return wide(given, k, z), wide.error(given, k, z)
+    from deepfield.emulators.power import MatterPower
+
+    narrow = MatterPower(nonlinear=nonlinear)
+    return narrow(cosmology, k, z), np.tile(narrow.error(k, cosmology), (len(z), 1))
+
+
+@app.command
+def cmb(
+    *,
+    omega_b_h2: float,
+    omega_c_h2: float,
+    h: float,
+    tau: float,
+    n_s: float,
+    ln_a_s: float,
+    out: Path,
+    json: Json = False,
+) -> None:
+    """Write the spectra of the microwave background of a flat LCDM cosmology, l of 2 to 2500.
+
+    Parameters
+    ----------
+    omega_b_h2, omega_c_h2
+        Omega h^2 of baryons and of cold dark matter; one neutrino has 0.06 eV.
+    h
+        H0 / (100 km/s/Mpc).
+    tau
+        Optical depth.
+    n_s, ln_a_s
+        Tilt, and ln(10^10 A_s), of the primordial spectrum at 0.05/Mpc.
+    out
+        Table with columns l, tt, te, ee and pp, and their errors tt_std and so on: lensed l (l + 1) C_l / 2 pi in
+        muK^2, and (l (l + 1))^2 C_l / 2 pi of the lensing potential.
+    """
+    from deepfield.core.table import Table
+    from deepfield.data import write
+    from deepfield.emulators.cmb import CMBSpectra
+
+    emulator = CMBSpectra()
+    cosmology = {
+        "omega_b_h2": omega_b_h2,
+        "omega_c_h2": omega_c_h2,
+        "h": h,
+        "tau": tau,
+        "n_s": n_s,
+        "ln_a_s": ln_a_s,
+    }
+    found = emulator.predict(cosmology)
+    columns = {"l": emulator.ell, **{name: one.mean for name, one in found.items()}}
+    columns |= {f"{name}_std": one.std for name, one in found.items()}
+    write(Table(columns), out)
+    content = {"out": str(out), "rows": len(emulator.ell)}
+    show(content, f"spectra of l = 2 to 2500 to {out}", as_json=json)
 
 
 @app.command

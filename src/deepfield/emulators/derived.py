@@ -99,7 +99,7 @@ def lensing_spectra(
     power : callable
         As :class:`deepfield.emulators.MatterPower`; if it has a ``k_range``, not beyond it.
     cosmology : mapping
-        One, flat LCDM.
+        One, flat; with ``w_0`` and ``w_a`` where dark energy is no constant.
     ell : array (L,)
     z : array (S,)
         Increasing, from 0 to 3 at most, fine enough for the trapezoidal rule.
@@ -116,7 +116,8 @@ def lensing_spectra(
         raise DeepfieldError("n(z) is (bins, S) at redshifts (S,) that increase")
     share = float(cosmology["omega_m"])
     fine = np.linspace(max(float(redshift[0]), 0.005), float(redshift[-1]), 200)
-    chi = HUBBLE_DISTANCE * flat_distance(fine, share)[0]
+    dark = [float(cosmology.get(name, usual)) for name, usual in (("w_0", -1.0), ("w_a", 0.0))]
+    chi = HUBBLE_DISTANCE * flat_distance(fine, share, *dark)[0]
     n = np.array([np.interp(fine, redshift, row) for row in weights])
     n /= np.trapezoid(n, fine, axis=1)[:, None]
     # q(chi) = 3/2 Omega_m H0^2/c^2 (1 + z) chi int n(z') (1 - chi / chi') dz'

@@ -105,7 +105,7 @@ def expansion_rate(z: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -1.0) -> Arr
     return _rate(np.log1p(np.atleast_1d(np.asarray(z, float))), *_columns(omega_m, w))
 
 
-def flat_distance(z: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -1.0) -> Array:
+def flat_distance(z: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -1.0, wa: ArrayLike = 0.0) -> Array:
     """Comoving distance D_M H0 / c of the same universes: the integral of 1 / E, by 16-point Gauss-Legendre.
 
     In ln(1 + z), where the integrand is smooth: good to 1e-7 up to z = 3.
@@ -113,7 +113,8 @@ def flat_distance(z: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -1.0) -> Arra
     Parameters
     ----------
     z : array (Z,)
-    omega_m, w : array (N,) or scalar
+    omega_m, w, wa : array (N,) or scalar
+        Dark energy has the equation of state w + wa (1 - a).
 
     Returns
     -------
@@ -125,19 +126,19 @@ def flat_distance(z: ArrayLike, omega_m: ArrayLike, w: ArrayLike = -1.0) -> Arra
     [[0.77143]]
     """
     nodes, weights = np.polynomial.legendre.leggauss(16)
-    matter, dark = _columns(omega_m, w)
+    matter, dark, change = _columns(omega_m, w, wa)
     top = np.log1p(np.atleast_1d(np.asarray(z, float)))
     total = np.zeros((len(matter), len(top)))
     for node, weight in zip(nodes, weights):
         x = 0.5 * top * (1 + node)
-        total += 0.5 * weight * top * np.exp(x) / _rate(x, matter, dark)
+        total += 0.5 * weight * top * np.exp(x) / _rate(x, matter, dark, change)
     return total
 
 
-def _columns(omega_m: ArrayLike, w: ArrayLike) -> tuple[Array, Array]:
-    matter, dark = np.broadcast_arrays(np.asarray(omega_m, float), np.asarray(w, float))
-    return matter.reshape(-1, 1), dark.reshape(-1, 1)
+def _columns(*parameters: ArrayLike) -> list[Array]:
+    return [one.reshape(-1, 1) for one in np.broadcast_arrays(*(np.asarray(p, float) for p in parameters))]
 
 
-def _rate(x: Array, matter: Array, dark: Array) -> Array:
-    return np.sqrt(matter * np.exp(3 * x) + (1 - matter) * np.exp(3 * (1 + dark) * x))
+def _rate(x: Array, matter: Array, dark: Array, change: Array | float = 0.0) -> Array:
+    falling = 3 * (1 + dark + change) * x + 3 * change * np.expm1(-x)
+    return np.sqrt(matter * np.exp(3 * x) + (1 - matter) * np.exp(falling))
