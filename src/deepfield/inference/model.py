@@ -101,7 +101,7 @@ class InferenceConfig:
 
     def drop(self) -> float:
         """The dropout that is meant."""
-        return self.dropout if self.dropout >= 0 else {"npe": 0.2, "nle": 0.1, "nre": 0.1}[self.method]
+        return self.dropout if self.dropout >= 0 else {"npe": 0.3, "nle": 0.1, "nre": 0.1}[self.method]
 
 
 class MapEmbedding(nn.Module):

@@ -38,7 +38,7 @@ log = logging.getLogger("deepfield")
 
 FEWEST = 100
 _STEPS = 2000
-_CYCLES, _FALLING = 2, 0.9
+_CYCLES, _FALLING = 2, 0.75
 """A cycle whose best epoch lies beyond this share of it is followed by another."""
 
 
