@@ -144,6 +144,8 @@ def _cycles(
             seed=config.seed + cycle,
             patience=epochs,
             device="cpu",
+            # On real distances 40 epochs of SOAP gave a ratio as good on held-out data as 100 of AdamW.
+            optimizer="soap" if config.method == "nre" else "adamw",
         )
         path = Path(f"{os.fspath(checkpoint)}{f'.{cycle}' if cycle else ''}") if checkpoint else None
         with one_thread():
