@@ -135,14 +135,16 @@ PARTS = {
     ),
     "cosmology": (
         "Real distances",
-        "Against chains on the exact likelihood: differences of means in its deviations, ratios of widths.",
+        "Against chains on the exact likelihood: differences of means in its deviations, ratios of widths. Nets "
+        "of `deepfield run inference`: smaller than the default ones, one for NPE and NLE, two for NRE.",
         cosmology,
         "inference_cosmology.py posteriors",
     ),
     "calibration": (
         "Calibration",
         "Of the nets of `deepfield run inference`, around the posterior of the real data. The exact posteriors of "
-        "the same simulations are ranked beside the learnt ones: a draw of simulations can be an unlikely one.",
+        "the same simulations are ranked beside the learnt ones: a draw of simulations can be an unlikely one. "
+        "Made before the densities had their linear part in closed form, and not run again since.",
         calibration,
         "inference_cosmology.py calibration",
     ),
@@ -151,7 +153,8 @@ PARTS = {
         "One map of 128 x 128 pixels (sbi_lens), beside the published Hamiltonian chain over all its pixels. "
         "Shifts of means are in the chain's deviations; widths and areas (the root of the determinant of the "
         "covariance) are ratios to it. `power`: the power spectrum alone; `wavelets`: that and histograms of "
-        "wavelet coefficients.",
+        "wavelet coefficients. Made before the densities had their linear part in closed form, and not run again "
+        "since.",
         maps,
         "inference_maps.py power wavelets",
     ),
