@@ -153,7 +153,7 @@ def learn(
     found, seconds = {}, {}
     for method in methods:
         clock = time.process_time()
-        # One ratio alone scatters by a tenth of a standard deviation from seed to seed.
+        # One ratio alone missed a mean by a tenth of its standard deviation.
         count = max(2, config.members) if method == "nre" else config.members
         found[method] = train(
             table, near.prior, method=method, noise=near.noise, progress=method if progress else False,
