@@ -44,6 +44,19 @@ def test_fit_and_sample(folder, capsys):
     assert "a " in capsys.readouterr().out
 
 
+def test_the_help_ends_with_an_example_that_runs(folder, capsys, monkeypatch):
+    assert cli.main(["inference", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "deepfield photoz" not in told
+    example = told[told.index("deepfield inference fit") :].rstrip(".")
+    monkeypatch.chdir(folder)
+    np.save("observation.npy", np.load("x.npy"))
+    for line in example.split(", then "):
+        quick = ["--members", "1", "--epochs", "2"] if " fit " in line else []
+        assert cli.main([*line.split()[1:], *quick]) == 0
+    assert files.read("chain.parquet").colnames == ["a", "b"]
+
+
 def test_diagnose(folder, capsys):
     assert cli.main(["inference", "diagnose", str(folder / "model"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -39,7 +39,7 @@ def test_members_differ_and_seeds_repeat():
     one, two = (build(VECTOR, 2, InferenceConfig(members=2, **TINY)) for _ in range(2))
     weights = [p for p in one.parameters() if p.dim() > 1]
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
-    assert not torch.equal(one.net.nets[0].embed.weight, one.net.nets[1].embed.weight) and weights
+    assert not torch.equal(one.net.nets[0].net.embed.weight, one.net.nets[1].net.embed.weight) and weights
 
 
 class Known(torch.nn.Module):

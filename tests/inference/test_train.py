@@ -1,7 +1,10 @@
 """Training: all three find a known posterior; bad input; checkpoints."""
 
+import importlib
+
 import numpy as np
 import pytest
+import torch
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.inference.priors import Prior
@@ -35,6 +38,31 @@ def test_the_card_says_what_was_done(fitted, toy):
     assert card["simulations"] == 2000 and card["lost"] == {} and card["sha256"] == toy.table.digest()
     assert len(card["history"]["train"]) == 12 and card["validation_loss"] == min(card["history"]["validation"])
     assert card["cpu_seconds"] > 0
+
+
+@pytest.mark.parametrize(("falling", "second", "length"), [(1.1, "good", 20), (0.0, "good", 40), (0.0, "bad", 40)])
+def test_a_second_cycle_follows_while_the_loss_falls_and_is_kept_if_it_is_better(
+    falling, second, length, toy, monkeypatch
+):
+    module = importlib.import_module("deepfield.inference.train")
+    original, after = module.fit, []
+
+    def fit(model, *arguments, **settings):
+        history = original(model, *arguments, **settings)
+        if after and second == "bad":  # worse than it was, in weights and in loss
+            model.load_state_dict({k: 2 * v for k, v in model.state_dict().items()})
+            history.validation = [v + 1 for v in history.validation]
+        after.append(({k: v.clone() for k, v in model.state_dict().items()}, history))
+        return history
+
+    for name, value in (("fit", fit), ("_STEPS", 1), ("_FALLING", falling)):
+        monkeypatch.setattr(module, name, value)
+    found = train(toy.table[:400], toy.prior, **{**toy.small, "batch": 128})
+    losses = [min(history.validation) for _, history in after]
+    kept = after[int(np.argmin(losses))][0]
+    assert all(torch.equal(v, kept[k]) for k, v in found.model.state_dict().items())
+    assert len(found.card["history"]["train"]) == length and found.card["validation_loss"] == min(losses)
+    assert found.card["history"]["validation"][found.card["best_epoch"]] == min(losses)
 
 
 def test_from_prior_and_simulator_and_the_same_twice(toy):

@@ -16,6 +16,9 @@ app = App(
     name="inference",
     group_parameters=PARAMETERS,
     help="Simulation-based inference: simulations and data in, a posterior of the parameters out.",
+    help_epilogue="Real data, in some minutes: `deepfield run inference --out report`.\n\n"
+    "Your own: `deepfield inference fit --simulations sims.parquet --prior prior.json --out model`, then "
+    "`deepfield inference sample model observation.npy --out chain.parquet`.",
 )
 Table = Annotated[
     Path,

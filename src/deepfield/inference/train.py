@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,13 @@ import deepfield
 from deepfield.core.batches import Batches
 from deepfield.core.devices import one_thread
 from deepfield.core.errors import DeepfieldError
-from deepfield.core.fit import FitConfig, fit
+from deepfield.core.fit import FitConfig, History, fit
 from deepfield.core.model import Model, members
 from deepfield.inference.encoding import Encoding
 from deepfield.inference.model import InferenceConfig, build, contrastive
 from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
+from deepfield.inference.regression import WithInput
 from deepfield.inference.simulate import simulate
 from deepfield.inference.simulations import Simulations, add_noise, noise_root
 from deepfield.trust.outliers import OutlierTest
@@ -34,6 +38,8 @@ log = logging.getLogger("deepfield")
 
 FEWEST = 100
 _STEPS = 2000
+_CYCLES, _FALLING = 2, 0.75
+"""A cycle whose best epoch lies beyond this share of it is followed by another."""
 
 
 def train(
@@ -94,22 +100,15 @@ def train(
     epochs = config.epochs or int(np.clip(round(_STEPS * batch / len(fitted)), 20, 300))
     flip = config.method == "nle"  # the arguments exchanged
     train_pair, held_pair = [pair[::-1] if flip else pair for pair in pairs]
-    with one_thread():
-        history = fit(
-            model,
-            Batches(*train_pair, size=batch, seed=config.seed)
-            if root is None
-            else Batches(
-                torch.from_numpy(clean.x), u, size=batch, seed=config.seed, augment=_fresh(encoding, root, flip)
-            ),
-            Batches(*held_pair, size=batch if config.method == "nre" else 4096, seed=None),
-            FitConfig(
-                epochs=epochs, learning_rate=config.learning_rate, seed=config.seed, patience=epochs, device="cpu"
-            ),
-            loss=_loss(config),
-            checkpoint=checkpoint,
-            progress=progress,
+    batches = (
+        Batches(*train_pair, size=batch, seed=config.seed)
+        if root is None
+        else Batches(
+            torch.from_numpy(clean.x), u, size=batch, seed=config.seed, augment=_fresh(encoding, root, flip)
         )
+    )
+    held = Batches(*held_pair, size=batch if config.method == "nre" else 4096, seed=None)
+    history = _cycles(model, batches, held, config, epochs, checkpoint, progress)
     posterior = Posterior(config, own, encoding, model.eval())
     if len(held_out) >= 20:
         posterior.outliers = OutlierTest.fit(posterior.summary(fitted.x), posterior.summary(held_out.x))
@@ -126,6 +125,44 @@ def train(
     return posterior
 
 
+def _cycles(
+    model: Model,
+    batches: Batches,
+    held: Batches,
+    config: InferenceConfig,
+    epochs: int,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: bool | str,
+) -> History:
+    """Fit, and once more from there as long as the held-out loss was still falling at the end (SGDR)."""
+    whole = History(seconds=0.0)
+    for cycle in range(1 if config.epochs else _CYCLES):
+        before, best = copy.deepcopy(model.state_dict()), min(whole.validation, default=math.inf)
+        settings = FitConfig(
+            epochs=epochs,
+            learning_rate=config.learning_rate / 2**cycle,
+            seed=config.seed + cycle,
+            patience=epochs,
+            device="cpu",
+            # On real distances 40 epochs of SOAP gave a ratio as good on held-out data as 100 of AdamW.
+            optimizer="soap" if config.method == "nre" else "adamw",
+        )
+        path = Path(f"{os.fspath(checkpoint)}{f'.{cycle}' if cycle else ''}") if checkpoint else None
+        with one_thread():
+            found = fit(model, batches, held, settings, loss=_loss(config), checkpoint=path, progress=progress)
+        better = found.validation[found.best_epoch] < best
+        if better:
+            whole.best_epoch = len(whole.train) + found.best_epoch
+        else:
+            model.load_state_dict(before)
+        whole.train += found.train
+        whole.validation += found.validation
+        whole.seconds += found.seconds
+        if not better or found.best_epoch < _FALLING * epochs:
+            break
+    return whole
+
+
 def _fresh(encoding: Encoding, root: Array, flip: bool) -> Callable[..., tuple[Tensor, ...]]:
     """Batches of data without noise to encoded ones with new noise."""
     factor = torch.from_numpy(root)
@@ -139,18 +176,19 @@ def _fresh(encoding: Encoding, root: Array, flip: bool) -> Callable[..., tuple[T
 
 
 def _standardise(model: Model, config: InferenceConfig, x: Tensor, u: Tensor) -> None:
-    """Tell the nets the scale of what they get, and the heads that of what they give."""
+    """Tell the nets the scale of what they get, and the heads that of what they give, with its linear part."""
     target, given = (x, u) if config.method == "nle" else (u, x)
     for member in members(model):
         net: Any = member.net
+        head: Any = member.head
         if config.method == "nre":
             if hasattr(net.embed, "standardise"):
                 net.embed.standardise.fit(x)
             net.inner.standardise.fit(u)
-        elif hasattr(net, "standardise"):
-            net.standardise.fit(given)
-    if config.method != "nre":
-        model.head.fit_target(target)
+            continue
+        if isinstance(net, WithInput):
+            net.net.standardise.fit(given)
+        head.regress(given, target)
 
 
 def _loss(config: InferenceConfig) -> Callable[..., Tensor] | None:
