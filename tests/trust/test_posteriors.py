@@ -44,6 +44,13 @@ def test_spoilt_posteriors_fail(spoilt):
     assert not calibration(*gaussian(**spoilt), seed=0).passes()
 
 
+def test_widths_are_seen_with_few_truths():
+    """Twice too wide: ranks gather in the middle, which their distances from it show first."""
+    draws, theta = gaussian(40, width=2.0)
+    found = calibration(draws, theta, seed=0)
+    assert not found.passes() and (found.p_value < 0.01).any()
+
+
 def test_tarp_sees_a_lost_correlation_that_ranks_do_not():
     found = calibration(*gaussian(3000, 60, correlated=False), seed=0)
     assert found.p_value.min() > 0.01 and found.tarp_p_value < 1e-3

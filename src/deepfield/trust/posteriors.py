@@ -30,7 +30,8 @@ class Calibration:
     tarp : Array (M,)
         Share of the draws that lie closer to a random point than the truth does.
     p_value, tarp_p_value : Array (D,), float
-        Of a Kolmogorov-Smirnov test against the uniform law.
+        Of Kolmogorov-Smirnov tests against the uniform law; for each parameter of its PIT values and of their
+        distances from the middle, which see posteriors that are too wide or too narrow.
     """
 
     pit: Array
@@ -91,8 +92,12 @@ def calibration(draws: ArrayLike, truth: ArrayLike, *, seed: int) -> Calibration
     far = (((q - points[:, None]) / spread) ** 2).sum(-1)
     own = (((theta - points) / spread) ** 2).sum(-1)
     tarp = _ranks((far < own[:, None]).sum(1), q.shape[1], rng)
-    p = np.array([scipy.stats.kstest(column, "uniform").pvalue for column in pit.T])
-    return Calibration(pit, tarp, p, float(scipy.stats.kstest(tarp, "uniform").pvalue))
+    p = np.array([min(1.0, 2 * min(_uniform(u), _uniform(np.abs(2 * u - 1)))) for u in pit.T])
+    return Calibration(pit, tarp, p, _uniform(tarp))
+
+
+def _uniform(values: Array) -> float:
+    return float(scipy.stats.kstest(values, "uniform").pvalue)
 
 
 def _ranks(counts: NDArray[np.intp], total: int, rng: np.random.Generator) -> Array:
