@@ -97,6 +97,7 @@ bench-emulators: $(VENV)/.installed-test
 	$(PY) benchmarks/emulators_design.py --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py linear --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_noise.py --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_chain.py data --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py chain --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py camb --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py miratitan

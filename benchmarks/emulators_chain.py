@@ -1,10 +1,12 @@
 """A likelihood of a synthetic power spectrum, with the emulator and with CAMB.
 
+    python benchmarks/emulators_chain.py data --work benchmarks/work/emulators
     python benchmarks/emulators_chain.py chain --work benchmarks/work/emulators
     python benchmarks/emulators_chain.py camb --work benchmarks/work/emulators [--seconds 600]
 
 chain samples the posterior with the emulator; camb (extra emulators) gives draws of it the weights of CAMB's
-likelihood, a file for each, so that a second call goes on. Result: benchmarks/results/emulators_chain.json.
+likelihood, at converged settings, a file for each, so that a second call goes on. Before chain is run for the
+first time, data makes the data, with CAMB too. Result: benchmarks/results/emulators_chain.json.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ RESULT = Path(__file__).parent / "results" / "emulators_chain.json"
 FIDUCIAL = np.array([0.31, 0.049, 0.68, 0.965, 0.81])
 K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
 VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
-STEPS, DRAWS = 2500, 12
+STEPS, DRAWS = 5000, 80
+K_MAX = 20.0  # 1/Mpc, of CAMB: enough for the integrals of HMcode
 ABOUT = (
     f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with"
-    f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at its"
-    " defaults, five parameters are free in the box."
+    f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at"
+    " AccuracyBoost 2 and lAccuracyBoost 2, five parameters are free in the box."
 )
 
 
@@ -39,10 +42,10 @@ def errors() -> np.ndarray:
 
 def camb_spectrum(theta: np.ndarray, path: Path) -> np.ndarray:
     if not path.exists():
-        from deepfield.emulators.boltzmann import spectrum
+        from deepfield.emulators.boltzmann import power_of, solve
 
         clock = time.process_time()
-        found = spectrum(theta, K, Z, nonlinear=True)
+        found = power_of(solve(theta, Z, k_max=K_MAX), K, Z, nonlinear=True)
         with atomic(path) as temporary:
             np.savez(temporary, power=found, cpu=time.process_time() - clock)
     with np.load(path) as file:
@@ -116,6 +119,12 @@ def slopes(work: Path) -> None:
         np.savez(temporary, gain=gain, spectra=power(draws, K, Z))
 
 
+def reweighted(difference: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """By how much the means of draws (N, 5) move with the weights of differences (N,) of log-likelihoods."""
+    weights = np.exp(difference - difference.max())
+    return weights @ units / weights.sum() - units.mean(0)
+
+
 def camb(work: Path, seconds: float) -> None:
     began = time.monotonic()
     with np.load(work / "chain.npz") as file:
@@ -134,8 +143,10 @@ def camb(work: Path, seconds: float) -> None:
         with np.load(path) as file:
             times.append(float(file["cpu"]))
     difference = np.array(found) - values
+    units = (draws - draws.mean(0)) / std
+    one_less = [reweighted(difference[kept], units[kept]) for kept in ~np.eye(len(draws), dtype=bool)]
+    errors_of = np.sqrt((len(draws) - 1) * np.var(one_less, axis=0))
     weights = np.exp(difference - difference.max())
-    weights /= weights.sum()
     numbers = {
         "about": ABOUT,
         "steps": STEPS,
@@ -143,10 +154,11 @@ def camb(work: Path, seconds: float) -> None:
         "chain_seconds": float(took),
         "emulator_seconds": float(took) / STEPS,
         "camb_seconds": float(np.median(times)),
-        "effective": float(1 / (weights**2).sum()),
+        "effective": float(weights.sum() ** 2 / (weights**2).sum()),
         "difference": [float(difference.mean()), float(difference.std())],
         "first_order": dict(zip(BOX, np.mean(moved, 0).tolist())),
-        "shifts": dict(zip(BOX, ((weights @ draws - draws.mean(0)) / std).tolist())),
+        "shifts": dict(zip(BOX, reweighted(difference, units).tolist())),
+        "shift_errors": dict(zip(BOX, errors_of.tolist())),
     }
     with atomic(RESULT) as temporary:
         temporary.write_text(json.dumps(numbers, indent=1) + "\n")
@@ -154,10 +166,12 @@ def camb(work: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    given = options(__doc__, "chain", "slopes", "camb").parse_args()
+    given = options(__doc__, "data", "chain", "slopes", "camb").parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.what == "camb":
         camb(given.work, given.seconds)
+    elif given.what == "data":
+        camb_spectrum(FIDUCIAL, given.work / "c-fiducial.npz")
     else:
         if given.what == "chain":
             chain(given.work)

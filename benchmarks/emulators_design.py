@@ -67,6 +67,25 @@ def held_out(n: int = 24) -> np.ndarray:
     return np.random.default_rng(20261129).uniform(low, high, (n, len(low)))
 
 
+def between(theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wavenumbers and transfer functions with those added that CAMB spares: of the last acoustic oscillations.
+
+    Beyond x = k r of 60 or so CAMB goes on with 8 wavenumbers to an e-fold, less than one to an oscillation. Where
+    most of the matter is baryons oscillations go on there.
+    """
+    import camb
+
+    from deepfield.emulators.boltzmann import parameters, transfer_of
+
+    low, high = 45 / horizon, 160 / horizon
+    chosen = parameters(theta, REDSHIFTS, accuracy=SETTINGS, k_max=1.05 * high)
+    chosen.Transfer.k_per_logint = 60
+    more, values, _ = transfer_of(camb.get_results(chosen))
+    kept = (more > low) & (more < high) & (np.abs(np.log(more[:, None] / k)).min(1) > 2e-3)
+    order = np.argsort(both := np.append(k, more[kept]))
+    return both[order], np.concatenate([t, values[kept]])[order]
+
+
 def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
     """One cosmology; with a design point k reaches 50 h/Mpc at the largest h that the box has there."""
     from deepfield.emulators.boltzmann import power_of, solve, transfer_of
@@ -77,6 +96,7 @@ def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
     results = solve(theta, REDSHIFTS, accuracy=SETTINGS, k_max=50.5 * max(h, largest))
     seconds = time.process_time() - clock
     k, t, horizon = transfer_of(results)
+    k, t = between(theta, k, t, horizon)
     found = {"theta": theta, "k": k, "T": t, "z": REDSHIFTS, "horizon": horizon, "cpu": seconds}
     if nonlinear:
         for name in ("linear", "nonlinear"):
