@@ -2,10 +2,10 @@
 
     python benchmarks/emulators_design.py --work benchmarks/work/emulators [--seconds 600]
 
-Needs CAMB (extra emulators), and some ten seconds of processor time for each of the 104 cosmologies; a second call
+Needs CAMB (extra emulators), and some ten seconds of processor time for each of the 120 cosmologies; a second call
 goes on where the first was stopped.
-Design points d000.npz and on hold transfer functions; held-out cosmologies t000.npz and on, drawn uniformly in
-the box, hold also the spectra of HMcode2020.
+Design points d000.npz and on hold transfer functions; cosmologies of the test, t000.npz and on, and of the
+validation, v000.npz and on, drawn uniformly in the box, hold also the spectra of HMcode2020.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def design(n: int = 80, degree: tuple[int, int] = (16, 14)) -> list[tuple[float,
     return [(b / s, b, h) for s, b, h in points]
 
 
-def held_out(n: int = 24) -> np.ndarray:
+def held_out(n: int = 24, seed: int = 20261129) -> np.ndarray:
     """Cosmologies (N, 5) drawn uniformly in the box."""
     low, high = np.array(list(BOX.values())).T
-    return np.random.default_rng(20261129).uniform(low, high, (n, len(low)))
+    return np.random.default_rng(seed).uniform(low, high, (n, len(low)))
 
 
 def between(theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float) -> tuple[np.ndarray, np.ndarray]:
@@ -110,6 +110,7 @@ def main(work: Path, seconds: float) -> None:
     train = [np.array([m / h**2, b / h**2, h, 1.0, 0.8]) for m, b, h in design()]
     jobs = [(theta, work / f"d{i:03d}.npz", False) for i, theta in enumerate(train)]
     tests = [(theta, work / f"t{i:03d}.npz", True) for i, theta in enumerate(held_out())]
+    tests += [(theta, work / f"v{i:03d}.npz", True) for i, theta in enumerate(held_out(16, seed=20261130))]
     began = time.monotonic()
     for theta, path, nonlinear in [*jobs[:48], *tests[:16], *jobs[48:64], *tests[16:20], *jobs[64:], *tests[20:]]:
         if not path.exists() and time.monotonic() - began < seconds:

@@ -40,8 +40,8 @@ def bands(k: Array, z: Array, error: Array) -> Figure:
     return figure
 
 
-def corner(theta: Array, names: Sequence[str], size: Array, worst: Array) -> Figure:
-    """Cosmologies (N, D) in every pair of parameters, by the size (N,) of their error, the ``worst`` (W,) marked."""
+def corner(theta: Array, names: Sequence[str], size: Array, worst: Any) -> Figure:
+    """Cosmologies (N, D) in each pair of parameters, by the size (N,) of their error; ``worst`` (W,) stand out."""
     d, colours = len(names), 100 * size
     labels = [name.replace("_", " ") for name in names]
     with style():
@@ -82,7 +82,7 @@ def learning(curve: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def speed(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Speed against accuracy: points with ``name``, ``microseconds`` of a spectrum and ``median`` error (of one)."""
+    """Speed against accuracy: points with ``name``, ``microseconds`` for a spectrum, ``median`` error (of one)."""
     with style():
         figure = _figure(5.6, 3.4)
         axes = figure.subplots()
