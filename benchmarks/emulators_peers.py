@@ -35,9 +35,9 @@ ABOUT = (
     " Goku, z = 0 and 1, k of 0.001 to 5 h/Mpc or as far as the peer goes, massless neutrinos, against CAMB at"
     " converged settings and its HMcode2020. Times are processor times for one spectrum of a batch. cosmopower-jax"
     " was trained on other settings of CAMB, and its nonlinear spectra on an HMcode before that of 2020; Goku,"
-    " e-MANTIS and EuclidEmulator2 on simulations, from which HMcode2020 is some per cent off itself, and the ratios"
-    " of the last two were put on CAMB's linear spectrum. For the nonlinear ones this is no measure of their"
-    " accuracy."
+    " e-MANTIS and EuclidEmulator2 on simulations, from which HMcode2020 is some per cent off itself, and the"
+    " ratios of the last two were put on CAMB's linear spectrum. For the nonlinear ones this is no measure of"
+    " their accuracy."
 )
 MISSING = (
     "baccoemu 2.3.0 installs from PyPI, but asks for its weights from the network when it is first used, and did"

@@ -27,7 +27,7 @@ from deepfield.emulators.parameters import BOX, check_box
 
 Array = NDArray[np.float64]
 
-CELLS = (8, 4, 32)
+CELLS = (10, 4, 32)
 """Along u, v and the shift."""
 
 SHIFT = (4.355, 5.005)
@@ -36,7 +36,7 @@ SHIFT = (4.355, 5.005)
 DEGREE = (5, 4, 3)
 _TILTS = (0.79, 1.21)  # of n_s
 _LEVELS = 6  # terms of the amplitude in n_s
-_HORIZON = (7, 6)  # degree of ln r
+_HORIZON = (9, 7)  # degree of ln r
 _PART, _ROWS, _BATCH = 4096, 1024, 131072
 
 
@@ -226,7 +226,7 @@ def _polynomials(at: Array) -> Array:
 
 
 def _horizon(direct: Direct) -> Array:
-    """Series of ln r, of lower degree than the whole, which it is within 1e-6."""
+    """Series of ln r, of lower degree than the whole, which it is within some 1e-6."""
     u, v = (x.ravel() for x in np.meshgrid(*2 * [np.cos(np.pi * (np.arange(24) + 0.5) / 24)]))
     log_r = direct.transfer.coefficients(*within(u, v))[0]
     return np.asarray(np.linalg.lstsq(chebyshev(u, v, _HORIZON), log_r, rcond=None)[0])
