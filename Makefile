@@ -89,8 +89,8 @@ $(SBI)/.installed:
 	$(SBI)/bin/python -m pip install -q --no-deps --target benchmarks/work/sbibm sbibm==1.1.0
 	touch $@
 
-# Emulators: half an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
-# emulators_peers.py asks for an environment with cosmopower-jax.
+# Emulators: an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
+# emulators_peers.py asks for an environment for each peer.
 bench-emulators: $(VENV)/.installed-test
 	$(PY) -m pip install -q -c constraints.txt -e '.[emulators]'
 	$(PY) benchmarks/emulators_fixture.py
@@ -100,7 +100,8 @@ bench-emulators: $(VENV)/.installed-test
 	$(PY) benchmarks/emulators_chain.py data --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py chain --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py camb --work $(BENCH_WORK)/emulators
-	$(PY) benchmarks/emulators_weights.py miratitan
+	$(PY) benchmarks/emulators_miratitan.py --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_weights.py miratitan --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators.py speed
 	$(PY) benchmarks/emulators.py page
 

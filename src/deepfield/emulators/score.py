@@ -131,7 +131,7 @@ def learning_curve(
     Examples
     --------
     >>> x = np.random.default_rng(0).uniform(0.5, 1, 60)
-    >>> table = Table({"a": x, "curve": np.exp(-x[:, None] * np.linspace(0, 2, 30))})
+    >>> table = Table({"a": x, "curve": np.exp(-x[:, None] * np.linspace(0.1, 2, 30))})
     >>> rows = learning_curve(table, EmulatorConfig(), inputs="a", outputs="curve", sizes=[10, 40])
     >>> rows[1]["median"] < rows[0]["median"]
     True
