@@ -63,7 +63,9 @@ def corner(theta: Array, names: Sequence[str], size: Array, worst: Any) -> Figur
                     axes.set_ylabel(labels[i + 1], fontsize=7)
                 if i == d - 2:
                     axes.set_xlabel(labels[j], fontsize=7)
-        figure.colorbar(dots, ax=grid, label="mean error [%]", shrink=0.5, location="right")
+        figure.colorbar(
+            dots, cax=figure.add_axes((0.62, 0.86, 0.3, 0.02)), label="mean error [%]", orientation="horizontal"
+        )
     return figure
 
 
@@ -76,6 +78,10 @@ def learning(curve: Sequence[Mapping[str, float]]) -> Figure:
             axes.loglog([r["simulations"] for r in curve], [100 * r[name] for r in curve], "o-", color=colour)
             axes.get_lines()[-1].set_label(label)
         axes.set_xlabel("simulations")
+        axes.set_xticks([r["simulations"] for r in curve], [f"{r['simulations']:g}" for r in curve], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylabel("relative error [%]")
         axes.legend()
     return figure
@@ -93,7 +99,7 @@ def speed(points: Sequence[Mapping[str, Any]]) -> Figure:
                 point["name"],
                 (point["microseconds"], 100 * point["median"]),
                 textcoords="offset points",
-                xytext=(6, 4),
+                xytext=(6, -12 if point["name"].endswith("here") else 4),
                 fontsize=8,
             )
         axes.margins(0.3)

@@ -169,8 +169,8 @@ def halving(curve: Sequence[Mapping[str, float]]) -> str:
     """
     n, size = (np.log([row[name] for row in curve]) for name in ("simulations", "median"))
     slope = -float(np.polyfit(n, size, 1)[0])
-    if slope < 0.1:
-        return "It is flat: more simulations would not help much."
+    if slope < 0.25:
+        return "It is almost flat: more simulations would not help much."
     return f"By its slope half the error takes {2 ** (1 / slope):.1f} times as many."
 
 
