@@ -5,8 +5,7 @@ import pytest
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
-from deepfield.emulators import Emulation, EmulatorConfig, leave_out, score
-from deepfield.emulators.score import learning_curve
+from deepfield.emulators import Emulation, EmulatorConfig, learning_curve, leave_out, score
 
 
 def test_numbers_by_hand():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deepfield.emulators.parameters import BOX
     from deepfield.emulators.power import MatterPower
     from deepfield.emulators.run import run
-    from deepfield.emulators.score import Score, leave_out, score
+    from deepfield.emulators.score import Score, learning_curve, leave_out, score
     from deepfield.emulators.simulate import boltzmann_spectra, design, simulate
     from deepfield.emulators.train import train
 
@@ -31,7 +31,7 @@ _HOMES = {
     "parameters": ("BOX",),
     "power": ("MatterPower",),
     "run": ("run",),
-    "score": ("Score", "leave_out", "score"),
+    "score": ("Score", "learning_curve", "leave_out", "score"),
     "simulate": ("boltzmann_spectra", "design", "simulate"),
     "train": ("train",),
 }
@@ -47,6 +47,7 @@ __all__ = [
     "boltzmann_spectra",
     "correlation",
     "design",
+    "learning_curve",
     "leave_out",
     "lensing_spectra",
     "load",
