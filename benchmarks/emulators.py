@@ -234,15 +234,17 @@ def camb_default(noise: dict, fast: dict) -> str:
 def noise_part(noise: dict) -> str:
     if not noise:
         return ""
+    spacing = {True: "with those added", False: "CAMB's own"}
     rows = "\n".join(
-        f"| {name} | {one['seconds']:.1f} | {100 * one['rms']:.3f} | {100 * one['median_worst']:.3f} | {100 * one['largest']:.3f} |"
+        f"| {name} | {spacing[one['added']]} | {one['seconds']:.1f} | {100 * one['rms']:.3f}"
+        f" | {100 * one['median_worst']:.3f} | {100 * one['largest']:.3f} |"
         for name, one in noise["settings"].items()
     )
     return f"""
-CAMB's own noise at lesser settings: P today against that at AccuracyBoost and lAccuracyBoost of {noise["reference"]}, {noise["cosmologies"]} cosmologies of the box, amplitude set by sigma_8, in per cent:
+CAMB's own noise, by its settings: P today against that of the truth, which has AccuracyBoost and lAccuracyBoost of {noise["reference"]} and those wavenumbers added, {noise["cosmologies"]} cosmologies of the box, amplitude set by sigma_8, in per cent:
 
-| AccuracyBoost, lAccuracyBoost | s | rms | median worst k | largest |
-|---|---|---|---|---|
+| AccuracyBoost, lAccuracyBoost | wavenumbers | s | rms | median worst k | largest |
+|---|---|---|---|---|---|
 {rows}
 
 """

@@ -67,18 +67,21 @@ def held_out(n: int = 24, seed: int = 20261129) -> np.ndarray:
     return np.random.default_rng(seed).uniform(low, high, (n, len(low)))
 
 
-def between(theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wavenumbers and transfer functions with those added that CAMB spares: of the last acoustic oscillations.
+def between(
+    theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float, settings: tuple[float, float] = SETTINGS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wavenumbers (K,) in 1/Mpc and transfer functions (K, Z), with those added that CAMB spares.
 
-    Beyond x = k r of 60 or so CAMB goes on with 8 wavenumbers to an e-fold, less than one to an oscillation. Where
-    most of the matter is baryons oscillations go on there.
+    Beyond k r of 60 or so, r the sound horizon in Mpc, CAMB goes on with few wavenumbers, less than one to an
+    acoustic oscillation. Where much of the matter is baryons, oscillations go on there.
     """
     import camb
 
     from deepfield.emulators.boltzmann import parameters, transfer_of
 
     low, high = 45 / horizon, 160 / horizon
-    chosen = parameters(theta, REDSHIFTS, accuracy=SETTINGS, k_max=1.05 * high)
+    redshifts = REDSHIFTS if t.shape[1] > 1 else REDSHIFTS[:1]
+    chosen = parameters(theta, redshifts, accuracy=settings, k_max=1.05 * high)
     chosen.Transfer.k_per_logint = 60
     more, values, _ = transfer_of(camb.get_results(chosen))
     kept = (more > low) & (more < high) & (np.abs(np.log(more[:, None] / k)).min(1) > 2e-3)

@@ -1,8 +1,8 @@
-"""CAMB's own numerical noise: the linear spectrum at its defaults and at converged settings.
+"""CAMB's own numerical noise: the linear spectrum at its defaults, at converged settings and beyond.
 
     python benchmarks/emulators_noise.py --work benchmarks/work/emulators [--seconds 600]
 
-Needs CAMB (extra emulators) and what emulators_design.py made; five seconds for each cosmology, a file each, so
+Needs CAMB (extra emulators) and what emulators_design.py made; half a minute for each cosmology, a file each, so
 that a second call goes on. Result: benchmarks/results/emulators_noise.json.
 """
 
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from emulators_design import SETTINGS, held_out
+from emulators_design import SETTINGS, between, held_out
 from emulators_options import options
 
 from deepfield.core.files import atomic
@@ -21,19 +21,23 @@ from deepfield.emulators.linear import Run
 from deepfield.physics.power import variance
 
 RESULT = Path(__file__).parent / "results" / "emulators_noise.json"
-CHOICES, REFERENCE = ((1.0, 1.0), (1.0, 2.0)), SETTINGS
+REFERENCE = (*SETTINGS, True)
+CHOICES = ((1.0, 1.0, False), (1.0, 2.0, False), (*SETTINGS, False), (3.0, 3.0, True))
+"""AccuracyBoost, lAccuracyBoost, and whether wavenumbers are added to CAMB's own."""
 K = np.geomspace(1e-4, 50, 300)
 
 
-def spectrum(theta: np.ndarray, path: Path, settings: tuple[float, float]) -> tuple[np.ndarray, float]:
+def spectrum(theta: np.ndarray, path: Path, settings: tuple[float, float, bool]) -> tuple[np.ndarray, float]:
     """P (K,) today with the sigma_8 of the cosmology, and the processor time."""
     if not path.exists():
         from deepfield.emulators.boltzmann import solve, transfer_of
 
         clock = time.process_time()
-        results = solve(theta, [0.0], accuracy=settings, k_max=50.5 * theta[2])
+        results = solve(theta, [0.0], accuracy=settings[:2], k_max=50.5 * theta[2])
         seconds = time.process_time() - clock
         k, t, horizon = transfer_of(results)
+        if settings[2]:
+            k, t = between(theta, k, t, horizon, settings[:2])
         with atomic(path) as temporary:
             np.savez(temporary, k=k, T=t, horizon=horizon, cpu=seconds)
     share, baryons, h, tilt, sigma_8 = theta.tolist()
@@ -53,16 +57,17 @@ def main(work: Path, seconds: float, n: int) -> None:
             return
         found = {}
         for settings in (*CHOICES, REFERENCE):
-            name = f"t{i:03d}" if settings == SETTINGS else "n{:03d}-{:g}-{:g}".format(i, *settings)
+            name = f"t{i:03d}" if settings == REFERENCE else "n{:03d}-{:g}-{:g}-{:d}".format(i, *settings)
             found[settings] = spectrum(theta, work / f"{name}.npz", settings)
         for settings in CHOICES:
             errors[settings].append(found[settings][0] / found[REFERENCE][0] - 1)
             times[settings].append(found[settings][1])
     numbers = {
         "cosmologies": n,
-        "reference": "{:g}, {:g}".format(*REFERENCE),
+        "reference": "{:g}, {:g}".format(*SETTINGS),
         "settings": {
             "{:g}, {:g}".format(*settings): {
+                "added": settings[2],
                 "seconds": float(np.median(times[settings])),
                 "rms": float(np.sqrt(np.mean(np.square(error)))),
                 "median_worst": float(np.median(np.abs(error).max(1))),

@@ -160,7 +160,6 @@ def growth_path(x: Array, m: Array, w0: Array, wa: Array) -> Array:
     >>> growth_path(np.linspace(-7.0, 0.0, 50), 0.3 * one, -one, 0 * one)[[0, -1], 0].round(3).tolist()
     [1.0, 0.779]
     """
-
     # What the slope takes at steps and half steps, all at once.
     half = np.linspace(x[0], x[-1], 2 * len(x) - 1)[:, None]
     dark, state_w = dark_share(half, m, w0, wa), w0 + wa * -np.expm1(half)
