@@ -22,7 +22,9 @@ from deepfield.emulators.linear import BARYONS, SHARE, chebyshev, terms, unit
 from deepfield.emulators.parameters import BOX
 
 REDSHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
-SETTINGS = CONVERGED
+SETTINGS, FINE = CONVERGED, (3.0, 4.0)
+"""AccuracyBoost and lAccuracyBoost, and those for k r < 55, r the sound horizon."""
+
 K = np.geomspace(1e-4, 10, 400)
 """Of the nonlinear spectra, h/Mpc."""
 
@@ -67,26 +69,34 @@ def held_out(n: int = 24, seed: int = 20261129) -> np.ndarray:
     return np.random.default_rng(seed).uniform(low, high, (n, len(low)))
 
 
-def between(
-    theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float, settings: tuple[float, float] = SETTINGS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wavenumbers (K,) in 1/Mpc and transfer functions (K, Z), with those added that CAMB spares.
+def refined(theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wavenumbers (K,) in 1/Mpc and transfer functions (K, Z), those of acoustic oscillations computed again.
 
-    Beyond k r of 60 or so, r the sound horizon in Mpc, CAMB goes on with few wavenumbers, less than one to an
-    acoustic oscillation. Where much of the matter is baryons, oscillations go on there.
+    At :data:`SETTINGS` the first oscillations have errors of 1e-4, which lAccuracyBoost takes away. And beyond k r
+    of 60 or so, r the sound horizon in Mpc, CAMB goes on with less than one wavenumber to an oscillation; where much
+    of the matter is baryons, oscillations go on there.
     """
+    for settings, to_an_e_fold, low, high in ((SETTINGS, 60, 45, 160), (FINE, 0, 0, 55)):
+        more, values = again(theta, settings, to_an_e_fold, 1.05 * high / horizon)
+        rest = k >= high / horizon if low == 0 else np.full(len(k), True)
+        added = (more > low / horizon) & (more < high / horizon)
+        added &= np.abs(np.log(more[:, None] / k[rest])).min(1) > 2e-3
+        order = np.argsort(both := np.append(k[rest], more[added]))
+        k, t = both[order], np.concatenate([t[rest], values[added]])[order]
+    return k, t
+
+
+def again(
+    theta: np.ndarray, settings: tuple[float, float], to_an_e_fold: int, k_max: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wavenumbers and transfer functions with so many to an e-fold, or CAMB's own if it is 0."""
     import camb
 
     from deepfield.emulators.boltzmann import parameters, transfer_of
 
-    low, high = 45 / horizon, 160 / horizon
-    redshifts = REDSHIFTS if t.shape[1] > 1 else REDSHIFTS[:1]
-    chosen = parameters(theta, redshifts, accuracy=settings, k_max=1.05 * high)
-    chosen.Transfer.k_per_logint = 60
-    more, values, _ = transfer_of(camb.get_results(chosen))
-    kept = (more > low) & (more < high) & (np.abs(np.log(more[:, None] / k)).min(1) > 2e-3)
-    order = np.argsort(both := np.append(k, more[kept]))
-    return both[order], np.concatenate([t, values[kept]])[order]
+    chosen = parameters(theta, REDSHIFTS, accuracy=settings, k_max=k_max)
+    chosen.Transfer.k_per_logint = to_an_e_fold
+    return transfer_of(camb.get_results(chosen))[:2]
 
 
 def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
@@ -99,7 +109,7 @@ def one(theta: np.ndarray, path: Path, nonlinear: bool) -> None:
     results = solve(theta, REDSHIFTS, accuracy=SETTINGS, k_max=50.5 * max(h, largest))
     seconds = time.process_time() - clock
     k, t, horizon = transfer_of(results)
-    k, t = between(theta, k, t, horizon)
+    k, t = refined(theta, k, t, horizon)
     found = {"theta": theta, "k": k, "T": t, "z": REDSHIFTS, "horizon": horizon, "cpu": seconds}
     if nonlinear:
         for name in ("linear", "nonlinear"):
