@@ -143,7 +143,7 @@ Not tried: {untried(noise, chain, peers)}a GPU, wider boxes (neutrino mass, w0, 
 ## The linear spectrum
 
 {linear["design"]} transfer functions of CAMB 2.0.5 were learnt from; {linear["tests"]} cosmologies drawn uniformly in the box, which nothing was chosen by, were held out, at z = 0, 0.5, 1, 2 and 3 and 300 wavenumbers of 1e-4 to 50 h/Mpc each.
-Truth and training have AccuracyBoost 2 and lAccuracyBoost 2, {camb:.1f} s of processor time for a cosmology here; on large and acoustic scales, k r < 55 with r the sound horizon, AccuracyBoost 3 and lAccuracyBoost 4; and 60 wavenumbers to an e-fold beside CAMB's own where these spare the last acoustic oscillations, 45 < k r < 160.
+Truth and training have AccuracyBoost 2 and lAccuracyBoost 2, {camb:.1f} s of processor time for a cosmology here; on large and acoustic scales, k r < 45 with r the sound horizon, AccuracyBoost 3 and lAccuracyBoost 4; and 60 wavenumbers to an e-fold beside CAMB's own where these spare the last acoustic oscillations, 45 < k r < 160.
 Without the latter, interpolation between CAMB's own wavenumbers was the largest error of all, and kept the series from converging.
 Relative errors of P over cosmologies and redshifts, in per cent:
 

@@ -21,17 +21,18 @@ from emulators_options import options
 
 from deepfield.core.files import atomic
 from deepfield.emulators.parameters import BOX
+from deepfield.physics.power import variance
 
 RESULT = Path(__file__).parent / "results" / "emulators_chain.json"
 FIDUCIAL = np.array([0.31, 0.049, 0.68, 0.965, 0.81])
 K, Z = np.geomspace(0.02, 0.5, 40), np.array([0.5, 1.0])
 VOLUME, FLOOR = 5e9, 0.002  # (Mpc/h)^3 of a redshift, and a relative error beside that of the volume
-STEPS, DRAWS = 5000, 80
-K_MAX = 20.0  # 1/Mpc, of CAMB: enough for the integrals of HMcode
+STEPS, DRAWS = 5000, 16
+K_MAX, ACCURACY = 20.0, (3.0, 4.0)  # 1/Mpc, of CAMB: enough for the integrals of HMcode; and its boosts
 ABOUT = (
     f"The matter power spectrum of HMcode2020 at z = 0.5 and 1, {len(K)} bins of k from 0.02 to 0.5 h/Mpc, with"
     f" the errors of {VOLUME / 1e9:g} (Gpc/h)^3 and of {100 * FLOOR:g} % beside; the data are CAMB's at"
-    " AccuracyBoost 2 and lAccuracyBoost 2, five parameters are free in the box."
+    " AccuracyBoost {:g} and lAccuracyBoost {:g}, five parameters are free in the box.".format(*ACCURACY)
 )
 
 
@@ -45,7 +46,14 @@ def camb_spectrum(theta: np.ndarray, path: Path) -> np.ndarray:
         from deepfield.emulators.boltzmann import power_of, solve
 
         clock = time.process_time()
-        found = power_of(solve(theta, Z, k_max=K_MAX), K, Z, nonlinear=True)
+        results = solve(theta, Z, k_max=K_MAX, accuracy=ACCURACY)
+        # CAMB's own integral for sigma_8 is 1e-4 off, a tenth of the posterior's standard deviation.
+        fine = np.geomspace(1e-4, 20, 6000)
+        level = variance(fine, power_of(results, fine, [0.0], nonlinear=False)[0], 8.0)
+        chosen = results.Params
+        chosen.InitPower.set_params(ns=theta[3], As=chosen.InitPower.As * theta[4] ** 2 / level)
+        results.calc_power_spectra(chosen)
+        found = power_of(results, K, Z, nonlinear=True)
         with atomic(path) as temporary:
             np.savez(temporary, power=found, cpu=time.process_time() - clock)
     with np.load(path) as file:

@@ -23,7 +23,7 @@ from deepfield.emulators.parameters import BOX
 
 REDSHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
 SETTINGS, FINE = CONVERGED, (3.0, 4.0)
-"""AccuracyBoost and lAccuracyBoost, and those for k r < 55, r the sound horizon."""
+"""AccuracyBoost and lAccuracyBoost, and those for k r < 45, r the sound horizon."""
 
 K = np.geomspace(1e-4, 10, 400)
 """Of the nonlinear spectra, h/Mpc."""
@@ -73,10 +73,10 @@ def refined(theta: np.ndarray, k: np.ndarray, t: np.ndarray, horizon: float) -> 
     """Wavenumbers (K,) in 1/Mpc and transfer functions (K, Z), those of acoustic oscillations computed again.
 
     At :data:`SETTINGS` the first oscillations have errors of 1e-4, which lAccuracyBoost takes away. And beyond k r
-    of 60 or so, r the sound horizon in Mpc, CAMB goes on with less than one wavenumber to an oscillation; where much
-    of the matter is baryons, oscillations go on there.
+    of 60 or so, r the sound horizon in Mpc, CAMB goes on with less than one wavenumber to an oscillation; where
+    much of the matter is baryons, oscillations go on there.
     """
-    for settings, to_an_e_fold, low, high in ((SETTINGS, 60, 45, 160), (FINE, 0, 0, 55)):
+    for settings, to_an_e_fold, low, high in ((SETTINGS, 60, 45, 160), (FINE, 0, 0, 45)):
         more, values = again(theta, settings, to_an_e_fold, 1.05 * high / horizon)
         rest = k >= high / horizon if low == 0 else np.full(len(k), True)
         added = (more > low / horizon) & (more < high / horizon)
