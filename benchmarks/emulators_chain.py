@@ -53,9 +53,9 @@ def camb_spectrum(theta: np.ndarray, path: Path) -> np.ndarray:
         chosen = results.Params
         chosen.InitPower.set_params(ns=theta[3], As=chosen.InitPower.As * theta[4] ** 2 / level)
         results.calc_power_spectra(chosen)
-        found = power_of(results, K, Z, nonlinear=True)
+        found = {n: power_of(results, K, Z, nonlinear=n == "power") for n in ("power", "linear")}
         with atomic(path) as temporary:
-            np.savez(temporary, power=found, cpu=time.process_time() - clock)
+            np.savez(temporary, **found, cpu=time.process_time() - clock)
     with np.load(path) as file:
         return file["power"]
 
@@ -115,16 +115,22 @@ def chain(work: Path) -> None:
 
 
 def slopes(work: Path) -> None:
-    """What moves the means to first order: matrix from relative differences of the data to parameters."""
+    """What moves the means to first order: matrices from relative differences of the data to parameters.
+
+    For the nonlinear spectrum, and for the linear one in its place, with widths of the posterior by its curvature.
+    """
     from deepfield.emulators import MatterPower
 
-    power = MatterPower(nonlinear=True)
-    slope = rise(power, power(FIDUCIAL, K, Z))
-    gain = np.linalg.inv(slope @ slope.T) @ slope / np.tile(errors(), len(Z))
     with np.load(work / "chain.npz") as file:
         draws = file["draws"]
+    found = {}
+    for name, power in (("", MatterPower(nonlinear=True)), ("_linear", MatterPower())):
+        slope = rise(power, power(FIDUCIAL, K, Z))
+        inverse = np.linalg.inv(slope @ slope.T)
+        found |= {f"gain{name}": inverse @ slope / np.tile(errors(), len(Z)), f"spectra{name}": power(draws, K, Z)}
+        found[f"std{name}"] = np.sqrt(inverse.diagonal())
     with atomic(work / "slopes.npz") as temporary:
-        np.savez(temporary, gain=gain, spectra=power(draws, K, Z))
+        np.savez(temporary, **found)
 
 
 def reweighted(difference: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -139,7 +145,8 @@ def camb(work: Path, seconds: float) -> None:
         draws, values, std, took = (file[n] for n in ("draws", "values", "std", "seconds"))
     with np.load(work / "slopes.npz") as file:
         gain, spectra = file["gain"], file["spectra"]
-    data, found, times, moved = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz"), [], [], []
+        straight = file["gain_linear"], file["spectra_linear"], file["std_linear"]
+    data, found, times, moved, moved_linear = camb_spectrum(FIDUCIAL, work / "c-fiducial.npz"), [], [], [], []
     for i, row in enumerate(draws):
         path = work / f"c{i:03d}.npz"
         if not path.exists() and time.monotonic() - began > seconds:
@@ -150,6 +157,7 @@ def camb(work: Path, seconds: float) -> None:
         found.append(-0.5 * np.sum(((spectrum / data - 1) / errors()) ** 2))
         with np.load(path) as file:
             times.append(float(file["cpu"]))
+            moved_linear.append(straight[0] @ (file["linear"] / straight[1][i] - 1).ravel() / straight[2])
     difference = np.array(found) - values
     units = (draws - draws.mean(0)) / std
     one_less = [reweighted(difference[kept], units[kept]) for kept in ~np.eye(len(draws), dtype=bool)]
@@ -165,6 +173,7 @@ def camb(work: Path, seconds: float) -> None:
         "effective": float(weights.sum() ** 2 / (weights**2).sum()),
         "difference": [float(difference.mean()), float(difference.std())],
         "first_order": dict(zip(BOX, np.mean(moved, 0).tolist())),
+        "first_order_linear": dict(zip(BOX, np.mean(moved_linear, 0).tolist())),
         "shifts": dict(zip(BOX, reweighted(difference, units).tolist())),
         "shift_errors": dict(zip(BOX, errors_of.tolist())),
     }
