@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from emulators_design import REDSHIFTS, SETTINGS
+from emulators_design import FINE, REDSHIFTS, SETTINGS
 from emulators_design import K as NONLINEAR_K
 from scipy.optimize import least_squares
 
@@ -133,7 +133,8 @@ def linear(work: Path) -> None:
     folder = WEIGHTS / "matter-power-linear"
     card = {
         "about": "linear P(k, z) of flat LCDM, massless neutrinos, box of Quijote, z to 3, k to 50 h/Mpc",
-        "truth": "CAMB 2.0.5, AccuracyBoost {:g}, lAccuracyBoost {:g}".format(*SETTINGS),
+        "truth": "CAMB 2.0.5, AccuracyBoost {:g}, lAccuracyBoost {:g}; {:g} and {:g} at k r < 45, r the sound"
+        " horizon".format(*SETTINGS, *FINE),
         "design": len(runs),
         "versions": versions(),
     }
