@@ -265,7 +265,7 @@ def chain_part(chain: dict) -> str:
 A chain of {chain["steps"]:,} steps with the emulator took {chain["chain_seconds"]:.0f} s of processor time, {1e3 * chain["emulator_seconds"]:.1f} ms a step, likelihood and all. CAMB at those settings takes {chain["camb_seconds"]:.1f} s for a likelihood (median of {chain["draws"]} that were run), {ratio:,.0f} times as long: its chain, of {chain["camb_seconds"] * chain["steps"] / 3600:.0f} hours, was not run.
 Instead {chain["draws"]} draws of the posterior, evenly out of the chain, were computed with CAMB too, and have the weights of CAMB's likelihood over the emulator's; {chain["effective"]:.1f} of them stay effective. By these weights the means move by, in standard deviations of the posterior: {shift} (errors by the jackknife). The bar is 0.05.
 To first order in the differences of the spectra they move by: {first}. With the linear spectrum in place of the nonlinear one, same bins and errors, it would be: {straight}.
-What is left in the nonlinear one is of acoustic oscillations: those of CAMB's HMcode, at k > 0.15 h/Mpc, are less damped than the formula's, by up to a few 1e-4 of P.
+
 
 """
 
