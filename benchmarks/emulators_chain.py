@@ -5,8 +5,9 @@
     python benchmarks/emulators_chain.py camb --work benchmarks/work/emulators [--seconds 600]
 
 chain samples the posterior with the emulator; camb (extra emulators) gives draws of it the weights of CAMB's
-likelihood, at converged settings, a file for each, so that a second call goes on. Before chain is run for the
-first time, data makes the data, with CAMB too. Result: benchmarks/results/emulators_chain.json.
+likelihood, at converged settings, a file for each, so that a second call goes on; the result counts those that
+are there. Before chain is run for the first time, data makes the data, with CAMB too.
+Result: benchmarks/results/emulators_chain.json.
 """
 
 from __future__ import annotations
@@ -150,14 +151,15 @@ def camb(work: Path, seconds: float) -> None:
     for i, row in enumerate(draws):
         path = work / f"c{i:03d}.npz"
         if not path.exists() and time.monotonic() - began > seconds:
-            print(i, "of", len(draws))
-            return
+            break
         spectrum = camb_spectrum(row, path)
         moved.append(gain @ (spectrum / spectra[i] - 1).ravel() / std)
         found.append(-0.5 * np.sum(((spectrum / data - 1) / errors()) ** 2))
         with np.load(path) as file:
             times.append(float(file["cpu"]))
             moved_linear.append(straight[0] @ (file["linear"] / straight[1][i] - 1).ravel() / straight[2])
+    print(len(found), "of", len(draws))
+    draws, values = draws[: len(found)], values[: len(found)]
     difference = np.array(found) - values
     units = (draws - draws.mean(0)) / std
     one_less = [reweighted(difference[kept], units[kept]) for kept in ~np.eye(len(draws), dtype=bool)]
