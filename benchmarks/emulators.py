@@ -131,7 +131,7 @@ def page() -> None:
     about, camb, away = linear["machine"], linear["camb_seconds"], linear["away_from_zeros"]
     text = f"""# Benchmark: emulators
 
-Made by `benchmarks/emulators_design.py`, `emulators_weights.py`, `emulators_noise.py`, `emulators_chain.py`, `emulators_peers.py` and `emulators.py` (`make bench-emulators`), from the JSON files in `benchmarks/results`.
+Made by `benchmarks/emulators_design.py`, `emulators_miratitan.py`, `emulators_weights.py`, `emulators_noise.py`, `emulators_chain.py`, `emulators_peers.py` and `emulators.py` (`make bench-emulators`), from the JSON files in `benchmarks/results`.
 The machine: {about["processor"]}, {about["cores"]} cores, which other programs were using too; times are processor times of one core.
 
 | what | bar | found | |
