@@ -90,16 +90,18 @@ $(SBI)/.installed:
 	touch $@
 
 # Emulators: an hour on one core, most of it CAMB (extra emulators); finished runs are kept in BENCH_WORK.
-# emulators_peers.py asks for an environment with cosmopower-jax.
+# emulators_peers.py asks for an environment for each peer.
 bench-emulators: $(VENV)/.installed-test
 	$(PY) -m pip install -q -c constraints.txt -e '.[emulators]'
 	$(PY) benchmarks/emulators_fixture.py
 	$(PY) benchmarks/emulators_design.py --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_weights.py linear --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_noise.py --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_chain.py data --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py chain --work $(BENCH_WORK)/emulators
 	$(PY) benchmarks/emulators_chain.py camb --work $(BENCH_WORK)/emulators
-	$(PY) benchmarks/emulators_weights.py miratitan
+	$(PY) benchmarks/emulators_miratitan.py --work $(BENCH_WORK)/emulators
+	$(PY) benchmarks/emulators_weights.py miratitan --work $(BENCH_WORK)/emulators
 	for part in simulate train fixture; do $(PY) benchmarks/emulators_wide.py $$part --work $(BENCH_WORK)/emulators || exit 1; done
 	for part in simulate train noise fixture; do $(PY) benchmarks/emulators_cmb.py $$part --work $(BENCH_WORK)/emulators || exit 1; done
 	$(PY) benchmarks/emulators.py speed

@@ -3,7 +3,8 @@
     python benchmarks/emulators_fixture.py
 
 Four cosmologies drawn uniformly in the box: linear spectra and HMcode2020 at z = 0, 1 and 3, Takahashi's halofit
-at z = 0 and 1, and the sound horizon.
+at z = 0 and 1, and the sound horizon. And camb_miratitan.npz: linear spectra with w0, wa and neutrinos of two
+cosmologies in the box of Mira-Titan, which are not in the training, at z = 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from emulators_miratitan import BOX as WIDE
+from emulators_miratitan import solve
 
 from deepfield.core.files import atomic
-from deepfield.emulators.boltzmann import parameters, spectrum
+from deepfield.emulators.boltzmann import parameters, power_of, spectrum
 from deepfield.emulators.parameters import BOX
 
 
@@ -52,5 +55,20 @@ def main() -> None:
     print(path, path.stat().st_size, "bytes")
 
 
+def miratitan() -> None:
+    low, high = np.array(list(WIDE.values())).T
+    theta = np.random.default_rng(5).uniform(low, high, (2, len(low))).round(4)
+    k, z = np.geomspace(1e-3, 5, 60), np.array([0.0, 1.0, 2.0])
+    linear = []
+    for row in theta.tolist():
+        given = dict(zip(WIDE, row))
+        linear.append(power_of(solve(given, z), k / given["h"], z, nonlinear=False) / given["h"] ** 3)
+    path = Path(__file__).parents[1] / "tests" / "emulators" / "camb_miratitan.npz"
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, theta=theta, k=k, z=z, linear=linear)
+    print(path, path.stat().st_size, "bytes")
+
+
 if __name__ == "__main__":
     main()
+    miratitan()

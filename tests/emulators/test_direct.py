@@ -18,7 +18,7 @@ def test_the_quadrature_follows_the_oscillations(direct):
     for row in ([0.11, 0.068, 0.55, 1.15, 0.9], [0.5, 0.03, 0.9, 0.85, 0.7]):
         theta = np.array([row])
         spectrum = direct(theta, fine, np.array([0.0]))[0, 0]
-        assert np.sqrt(variance(fine, spectrum, 8.0)) == pytest.approx(row[4], rel=2e-5)
+        assert np.sqrt(variance(fine, spectrum, 8.0)) == pytest.approx(row[4], rel=3e-5)
     assert (sphere() > 0).all() and (np.diff(NODES) > 0).all()
 
 

@@ -26,8 +26,8 @@ def theta():
 def test_the_cells_hold_the_spectrum(grid, theta):
     error = grid(theta) / grid.direct(theta, K, Z) - 1
     assert error.shape == (300, 2, 60)
-    assert np.sqrt((error**2).mean()) < 1e-4
-    assert np.quantile(np.abs(error), 0.999) < 5e-4
+    assert np.sqrt((error**2).mean()) < 3e-5
+    assert np.quantile(np.abs(error), 0.999) < 2e-4
 
 
 def test_one_cosmology_is_as_many(grid, theta):

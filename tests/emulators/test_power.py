@@ -15,15 +15,15 @@ def test_it_agrees_with_camb(power, camb):
     found = power(camb["theta"], camb["k"], camb["z"])
     error = found / camb["linear"] - 1
     assert error.shape == (4, 3, 80)
-    assert np.sqrt((error**2).mean()) < 6e-4
-    assert np.median(np.abs(error)) < 3e-4
-    assert np.abs(error).max() < 3e-3
+    assert np.sqrt((error**2).mean()) < 2.5e-4
+    assert np.median(np.abs(error)) < 2e-4
+    assert np.abs(error).max() < 8e-4
 
 
 def test_the_nonlinear_spectrum_agrees_with_camb(camb):
     power = MatterPower(nonlinear=True)
     error = power(camb["theta"], camb["k"], camb["z"]) / camb["nonlinear"] - 1
-    assert np.median(np.abs(error)) < 6e-4
+    assert np.median(np.abs(error)) < 3e-4
     assert np.quantile(np.abs(error), 0.99) < 2e-3
     # The linear spectrum is far from it: there is something to find.
     assert np.abs(camb["linear"] / camb["nonlinear"] - 1).max() > 0.5
@@ -98,7 +98,7 @@ def test_single_precision_and_chunks_change_nothing(power):
     low, high = np.array(list(BOX.values())).T
     theta, k = rng.uniform(low, high, (300, 5)), np.geomspace(1e-4, 10, 50)
     many = power(theta, k, z=[0.0, 0.7])
-    assert MatterPower(precision="single").on(k, [0.0, 0.7])(theta) == pytest.approx(many, rel=5e-4)
+    assert MatterPower(precision="single").on(k, [0.0, 0.7])(theta) == pytest.approx(many, rel=3e-4)
     assert power(theta[17], k, z=[0.0, 0.7]) == pytest.approx(many[17], rel=1e-9)
     assert np.isfinite(many).all() and (many >= 0).all()
 
@@ -151,8 +151,11 @@ def test_k_and_z_beyond_their_ranges_are_refused(power, planck, k, z, message):
 def test_the_stated_error_and_the_model(power, tmp_path):
     error = power.error(np.geomspace(*K_RANGE, 20))
     assert ((error > 1e-6) & (error < 0.05)).all()
-    shares = power.error([0.1, 1.0], [[0.3, 0.04, 0.7, 1, 0.8], [0.12, 0.06, 0.7, 1, 0.8]])
-    assert shares.shape == (2, 2) and (shares[1] > shares[0]).all()
+    few, many = [0.3, 0.04, 0.7, 1, 0.8], [0.12, 0.06, 0.7, 1, 0.8]  # baryons
+    shares = power.error([0.1, 1.0], [few, many])
+    assert shares.shape == (2, 2) and (shares[1] >= shares[0]).all()
+    shares = MatterPower(nonlinear=True).error([0.1, 1.0], [few, many])
+    assert (shares[1] > shares[0]).all()
     assert "CAMB" in power.card["truth"]
     with pytest.raises(ModelError, match="no model of the linear power spectrum"):
         MatterPower("matter-power-miratitan")

@@ -25,6 +25,10 @@ def test_without_data_hmcode_takes_their_place(tmp_path, monkeypatch):
     speed = report["tables"]["linear"]["rows"][-1]
     assert "microseconds" in speed["what"] and speed["value"] < 1000
     assert (tmp_path / "r" / "index.html").is_file()
+    assert set(report["figures"]) == {"errors", "corner", "learning", "speed"}
+    curve = report["figures"]["learning"]["axes"][0]["lines"]
+    assert [line["label"] for line in curve] == ["median", "95 %"] and curve[0]["x"][-1] == 32
+    assert curve[0]["y"][-1] < curve[0]["y"][0]
     with pytest.raises(DataError):
         run("miratitan4", out=tmp_path / "s")
     (tmp_path / "file").touch()

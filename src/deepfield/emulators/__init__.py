@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepfield.emulators.parameters import BOX
     from deepfield.emulators.power import MatterPower
     from deepfield.emulators.run import run
-    from deepfield.emulators.score import Score, leave_out, score
+    from deepfield.emulators.score import Score, learning_curve, leave_out, score
     from deepfield.emulators.simulate import boltzmann_spectra, design, simulate
     from deepfield.emulators.train import train
     from deepfield.emulators.wide import WIDE_BOX, WidePower
@@ -34,7 +34,7 @@ _HOMES = {
     "parameters": ("BOX",),
     "power": ("MatterPower",),
     "run": ("run",),
-    "score": ("Score", "leave_out", "score"),
+    "score": ("Score", "learning_curve", "leave_out", "score"),
     "simulate": ("boltzmann_spectra", "design", "simulate"),
     "train": ("train",),
     "wide": ("WIDE_BOX", "WidePower"),
@@ -55,6 +55,7 @@ __all__ = [
     "boltzmann_spectra",
     "correlation",
     "design",
+    "learning_curve",
     "leave_out",
     "lensing_spectra",
     "load",

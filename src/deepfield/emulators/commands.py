@@ -15,6 +15,9 @@ app = App(
     name="emulators",
     group_parameters=PARAMETERS,
     help="Emulators: matter power and CMB spectra at once, and emulators of any summary statistic.",
+    help_epilogue="Without a training:\n"
+    "`deepfield emulators power --omega-m .31 --omega-b .049 --h .68 --n-s .965 --sigma-8 .81 --out pk.csv`.\n\n"
+    "Your own: `deepfield emulators train simulations.parquet --inputs omega_m,h --outputs pk --out model`.",
 )
 Simulations = Annotated[Path, Parameter(help="Parquet, HDF5, FITS or CSV: a row for each simulation.")]
 Columns = Annotated[str, Parameter(help="Names or patterns with commas: omega_m,h or pk_*.")]

@@ -27,7 +27,7 @@ from deepfield.emulators.parameters import BOX, check_box
 
 Array = NDArray[np.float64]
 
-CELLS = (8, 4, 32)
+CELLS = (10, 4, 32)
 """Along u, v and the shift."""
 
 SHIFT = (4.355, 5.005)
@@ -36,7 +36,7 @@ SHIFT = (4.355, 5.005)
 DEGREE = (5, 4, 3)
 _TILTS = (0.79, 1.21)  # of n_s
 _LEVELS = 6  # terms of the amplitude in n_s
-_HORIZON = (7, 6)  # degree of ln r
+_HORIZON = (9, 7)  # degree of ln r
 _PART, _ROWS, _BATCH = 4096, 1024, 131072
 
 
@@ -60,15 +60,15 @@ class Grid:
         self._dense = np.zeros((_HORIZON[0] + 1, _HORIZON[1] + 1))
         self._dense[tuple(terms(_HORIZON).T)] = self.horizon
         self.place = np.full(CELLS, -1, np.int16)
-        self.levels, self.table = self._lay_out()
+        self.table = self._lay_out()
         self._orders = np.arange(len(self.tilt), dtype=self.dtype)
         self._flat = _terms() + (max(DEGREE) + 1) * np.arange(3)[:, None]
         self._numbers = tuple(np.array(v, self.dtype)[:, None] for v in (CELLS, np.subtract(CELLS, 1)))
 
     # Laying out.
 
-    def _lay_out(self) -> tuple[Array, Array]:
-        """Polynomials (cells, terms, levels) and (cells, terms, Z * K) of the cells that the box reaches."""
+    def _lay_out(self) -> Array:
+        """Polynomials (cells, terms, Z * K + levels) of the cells that the box reaches."""
         nodes = [np.cos(np.pi * (np.arange(d + 1) + 0.5) / (d + 1)) for d in DEGREE]
         grids = np.meshgrid(*nodes, indexing="ij")
         fitted: Any = np.linalg.pinv(_polynomials(np.stack([g.ravel() for g in grids])))
@@ -90,10 +90,10 @@ class Grid:
             self.place[:, :, i][used] = len(found) + np.arange(used.sum())
             pieces = np.stack(rows, 3).reshape(used.sum(), fitted.shape[1], -1)
             found += [(fitted @ piece).astype(self.dtype) for piece in pieces]
-        return np.stack([one[:, :_LEVELS] for one in found]), np.stack([one[:, _LEVELS:] for one in found])
+        return np.stack(found)
 
     def _values(self, points: tuple[Array, Array, Array], shift: float, a: Array, ratio: Array) -> Array:
-        """Logarithms of amplitudes, and T (N, levels + Z * K), of points of the plane and h, of one shift all."""
+        """T, and logarithms of amplitudes, (N, Z * K + levels), of points of the plane and h, of one shift all."""
         m, b, h = points
         share, both = m / h**2, np.concatenate([self.k, NODES])
         shapes = self.direct.shapes(self.direct.places(both, shift)).T
@@ -106,14 +106,14 @@ class Grid:
         inner = today[:, len(self.k) :]
         tilts, series = _in_tilt(_LEVELS)
         variance = inner**2 @ (sphere()[:, None] * _from_pivot(NODES[:, None], tilts))
-        found = [-np.log(variance) @ series.T]
+        found = []
         for z in self.z.tolist():
             then = today[:, : len(self.k)]
             if z:
                 late = late_time(self.k, z, *cosmology, self.direct.late)
                 then = base[:, : len(self.k)] * ((1 + late) * growth_series(z, share, m)[:, None])
             found.append(then)
-        return np.concatenate(found, 1)
+        return np.concatenate([*found, -np.log(variance) @ series.T], 1)
 
     # Evaluating.
 
@@ -157,8 +157,9 @@ class Grid:
         first, second, third = np.array(inside, self.dtype).take(self._flat)
         polynomials = first * second * third
         tilts = np.array(recurrence(_unit_tilt(tilt), len(self.tilt) - 1))
-        level = sigma_8 * sigma_8 * math.exp(float(polynomials @ self.levels[which] @ tilts[:_LEVELS]))
-        root = (polynomials @ self.table[which]).reshape(1, len(self.z), -1)
+        row = polynomials @ self.table[which]
+        level = sigma_8 * sigma_8 * math.exp(float(row[-_LEVELS:] @ tilts[:_LEVELS]))
+        root = row[:-_LEVELS].reshape(1, len(self.z), -1)
         root *= root
         root *= (tilts * level).astype(self.dtype) @ self.tilt
         return root
@@ -182,25 +183,25 @@ class Grid:
         order = np.argsort(which, kind="stable")
         which, inside = which[order], inside[:, order]
         tilt, sigma_8 = theta[order, 3], theta[order, 4]
-        angle = np.arccos(_unit_tilt(tilt))
-        tilts, amplitude = np.cos(angle[:, None] * self._orders), sigma_8 * sigma_8
-        # Arrays are filled again and again, and small enough for a core's own cache.
-        root, tilted = (np.empty((_ROWS, n), self.dtype) for n in (self.table.shape[2], self.tilt.shape[1]))
+        tilts, amplitude = np.cos(np.arccos(_unit_tilt(tilt))[:, None] * self._orders), sigma_8 * sigma_8
+        # Arrays are filled again and again, and small enough for a core's own cache. What is done for each cell
+        # is one product; the rest is done for many rows at once, since calls cost more than arithmetic.
+        rows = min(_ROWS, len(which))
+        both, tilted = (np.empty((rows, n), self.dtype) for n in (self.table.shape[2], self.tilt.shape[1]))
         edges = np.append(np.flatnonzero(np.diff(which)) + 1, len(which))
         for start in range(0, len(which), _ROWS):
             stop = min(start + _ROWS, len(which))
-            polynomials = _polynomials(inside[:, start:stop])
-            i = start
-            for j in [*edges[(edges > start) & (edges < stop)].tolist(), stop]:
-                n, cell, now = j - i, which[i], polynomials[i - start : j - start]
-                level = amplitude[i:j] * np.exp((now @ self.levels[cell] * tilts[i:j, :_LEVELS]).sum(1))
-                np.matmul(tilts[i:j] * level[:, None], self.tilt, out=tilted[:n])
-                np.matmul(now, self.table[cell], out=root[:n])
-                np.square(root[:n], out=root[:n])
-                found = root[:n].reshape(n, len(self.z), -1)
-                found *= tilted[:n, None]
-                out[order[i:j]] = found
+            n, polynomials, i = stop - start, _polynomials(inside[:, start:stop]), 0
+            for j in [*(edges[(edges > start) & (edges < stop)] - start).tolist(), n]:
+                np.matmul(polynomials[i:j], self.table[which[start + i]], out=both[i:j])
                 i = j
+            now, found = tilts[start:stop], both[:n, :-_LEVELS]
+            level = amplitude[start:stop] * np.exp((both[:n, -_LEVELS:] * now[:, :_LEVELS]).sum(1))
+            np.matmul(now * level[:, None], self.tilt, out=tilted[:n])
+            np.square(found, out=found)
+            found = found.reshape(n, len(self.z), -1)
+            found *= tilted[:n, None]
+            out[order[start:stop]] = found
 
 
 @functools.cache
@@ -225,7 +226,7 @@ def _polynomials(at: Array) -> Array:
 
 
 def _horizon(direct: Direct) -> Array:
-    """Series of ln r, of lower degree than the whole, which it is within 1e-6."""
+    """Series of ln r, of lower degree than the whole, which it is within some 1e-6."""
     u, v = (x.ravel() for x in np.meshgrid(*2 * [np.cos(np.pi * (np.arange(24) + 0.5) / 24)]))
     log_r = direct.transfer.coefficients(*within(u, v))[0]
     return np.asarray(np.linalg.lstsq(chebyshev(u, v, _HORIZON), log_r, rcond=None)[0])

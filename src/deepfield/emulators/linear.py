@@ -118,7 +118,7 @@ class Transfer:
     left_out: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
-    def fit(cls, runs: list[Run], *, degree: tuple[int, int] = (12, 10), components: int = 24) -> Transfer:
+    def fit(cls, runs: list[Run], *, degree: tuple[int, int] = (12, 10), components: int = 32) -> Transfer:
         """Fit the series to runs of a Boltzmann code.
 
         Parameters
@@ -155,7 +155,9 @@ class Transfer:
         size = np.abs(truth).mean(0)
         _, _, axes = np.linalg.svd(np.concatenate([closed / size, 5 * truth / size]), full_matrices=False)
         axes = axes[:components]
-        learnt, left_out = _learn(at, (truth - known) / size @ axes.T, degree)
+        wanted = (truth - known) / size
+        learnt, missed = _learn(at, wanted @ axes.T, degree)
+        left_out = np.sqrt((missed**2).sum(1) + ((wanted - wanted @ axes.T @ axes) ** 2).sum(1))
         weights = np.concatenate([horizon, series, _solve(dense, closed / size @ axes.T) + learnt], 1)
         return cls(degree, weights, form, axes * size, left_out / np.sqrt(len(LN_X)))
 
@@ -224,25 +226,24 @@ def _solve(features: Array, target: Array) -> Array:
 
 
 def _learn(at: Array, target: Array, degree: tuple[int, int]) -> tuple[Array, Array]:
-    """A series (F, Q) under the prior of falling coefficients, and its error (N,) on each run left out.
+    """Series (F, Q) under the prior of falling coefficients, and their errors (N, Q) on each run left out.
 
-    The error, a root of the sum over Q, is that of Rasmussen & Williams (2006), equation 5.12: each run from all
-    others.
+    How fast coefficients fall is chosen for each column. The errors are those of Rasmussen & Williams (2006),
+    equation 5.12: each run from all others.
     """
     features, exponents = chebyshev(at[0], at[1], degree), terms(degree)
-    best: tuple[Array, Array] | None = None
+    series, errors = np.zeros((features.shape[1], target.shape[1])), np.full(target.shape, np.inf)
     for first, second, noise in product(RATES, RATES, NOISES):
         prior = np.exp(-2 * (exponents @ [first, second]))
         covariance = (features * prior) @ features.T
-        covariance /= covariance.diagonal().mean()
-        inverse = np.linalg.inv(covariance + noise**2 * np.eye(len(target)))
+        scale = covariance.diagonal().mean()
+        inverse = np.linalg.inv(covariance / scale + noise**2 * np.eye(len(target)))
         solved = inverse @ target
-        missed = ((solved / inverse.diagonal()[:, None]) ** 2).sum(1)
-        if best is None or missed.mean() < best[0].mean():
-            scale = ((features * prior) * features).sum(1).mean()
-            best = missed, (prior[:, None] * (features.T @ solved)) / scale
-    assert best is not None
-    return best[1], np.sqrt(best[0])
+        missed = solved / inverse.diagonal()[:, None]
+        better = (missed**2).sum(0) < (errors**2).sum(0)
+        errors[:, better] = missed[:, better]
+        series[:, better] = prior[:, None] * (features.T @ solved[:, better]) / scale
+    return series, errors
 
 
 def _plane(n: int, m: int) -> tuple[Array, Array]:

@@ -7,7 +7,6 @@ is left is a few per cent.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,21 +17,17 @@ from scipy.interpolate import CubicSpline
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
-from deepfield.emulators.direct import NODES, Direct, sphere
 from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig, rows_of
-from deepfield.emulators.power import MatterPower
+from deepfield.emulators.nbody_linear import INPUTS, LinearPower
 from deepfield.emulators.train import train
-from deepfield.physics.hmcode import Growth, hmcode
-from deepfield.physics.power import dark_share, neutrino_growth
+from deepfield.physics.hmcode import hmcode
+from deepfield.physics.power import dark_share
 
 Array = NDArray[np.float64]
 
-INPUTS = ("omega_m_h2", "omega_b_h2", "sigma_8", "h", "n_s", "w_0", "w_root", "omega_nu_h2")
-"""Parameters of the Mira-Titan design; ``w_root`` is the fourth root of -w_0 - w_a."""
-
-FEATURES = (*(name for name in INPUTS if name != "w_root"), "early")
-"""What the regression sees: in place of ``w_root`` the share of dark energy at a = 0.03, by which large scales
-stand out from small ones where it is not yet small."""
+FEATURES = ("omega_m_h2", "sigma_8", "sigma_8_early", "h", "n_s", "w_0", "omega_nu_h2", "early")
+"""What the regression sees: in place of ``w_root`` the amplitude at z = 2 and the share of dark energy at
+a = 0.03; and no baryons, on which the ratio hardly depends in the design's narrow range."""
 
 SHIPPED = "matter-power-miratitan"
 
@@ -43,8 +38,7 @@ _K = np.unique(
 
 
 def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
-    """HMcode2020 on the emulated linear spectrum, slowed by neutrinos as Eisenstein & Hu (1999) say: (N, Z, K),
-    Mpc^3.
+    """HMcode2020 on the emulated linear spectrum: (N, Z, K), Mpc^3.
 
     Parameters
     ----------
@@ -60,29 +54,19 @@ def reference(theta: ArrayLike, k: ArrayLike, z: ArrayLike) -> Array:
 
 
 def _reference(theta: Array, wave: Array, z: Array) -> Array:
-    m, b, sigma_8, h, tilt, w0, root, light = theta.T
-    wa, share, f_nu, n = -(root**4) - w0, m / h**2, light / m, len(z)
-    epochs = np.append(z, 0.0)  # the last is today, for sigma_8
+    m, b, _, h, tilt, w0, root, light = theta.T
+    spectra = LinearPower.load().on(theta, z)
 
-    def each(values: Array, count: int = n) -> Array:
-        return np.repeat(values, count)
-
-    growth = Growth(each(share, n + 1), each(w0, n + 1), each(wa, n + 1), np.tile(epochs, len(m))).value
+    def each(values: Array) -> Array:
+        return np.repeat(values, len(z))
 
     def linear(q: Array) -> Array:
-        """In (Mpc/h)^3 (N * Z, Q), at q in h/Mpc."""
-        both = np.concatenate([q, NODES])
-        shape = both ** tilt[:, None] * _direct().smallest(m, b, h, both) ** 2
-        inverse = np.repeat(both * h[:, None], n + 1, 0)
-        whole = neutrino_growth(inverse, each(m, n + 1), each(f_nu, n + 1), growth)[1]
-        spectra = shape[:, None] * ((growth[:, None] * whole) ** 2).reshape(len(m), n + 1, -1)
-        level = sigma_8**2 / (spectra[:, -1, len(q) :] @ sphere())
-        return (spectra[:, :-1, : len(q)] * level[:, None, None]).reshape(len(m) * n, -1)
+        return spectra(q).reshape(len(m) * len(z), -1)
 
-    shares = each(share), each(b / h**2)
-    more = {"w0": each(w0), "wa": each(wa), "f_nu": each(f_nu)}
+    shares = each(m / h**2), each(b / h**2)
+    more = {"w0": each(w0), "wa": each(-(root**4) - w0), "f_nu": each(light / m)}
     curved = hmcode(_K, linear, *shares, each(h), each(tilt), np.tile(z, len(m)), **more)
-    curved = curved.reshape(len(m), n, -1)
+    curved = curved.reshape(len(m), len(z), -1)
     lines = (CubicSpline(np.log(_K * one), np.log(row / one**3), axis=1) for one, row in zip(h, curved))
     return np.exp([line(np.log(wave)) for line in lines])
 
@@ -90,15 +74,9 @@ def _reference(theta: Array, wave: Array, z: Array) -> Array:
 def features(theta: ArrayLike) -> Array:
     """:data:`FEATURES` (N, 8) of parameters (N, 8) in the order of :data:`INPUTS`."""
     rows = np.atleast_2d(np.asarray(theta, float))
-    m, _, _, h, _, w0, root, _ = rows.T
+    m, _, sigma_8, h, tilt, w0, root, light = rows.T
     early = dark_share(np.log(0.03), m / h**2, w0, -(root**4) - w0)
-    kept = [i for i, name in enumerate(INPUTS) if name != "w_root"]
-    return np.column_stack([rows[:, kept], early])
-
-
-@functools.cache
-def _direct() -> Direct:
-    return MatterPower().direct
+    return np.column_stack([m, sigma_8, LinearPower.load().sigma(rows, 2.0), h, tilt, w0, light, early])
 
 
 def ratios(table: Table) -> Table:

@@ -73,7 +73,7 @@ class MatterPower:
         self.late, self.nonlinear = tensors["late"], nonlinear
         self.k_range = _NONLINEAR if nonlinear else K_RANGE
         self._errors = tensors["error_nonlinear" if nonlinear else "error"]
-        self._steepness = float(tensors["steepness"])
+        self._steepness = float(tensors["steepness"][int(nonlinear)])
         self.card = saved.card
         self._dtype = np.float64 if precision == "double" else np.float32
         self.direct = Direct(self.transfer, self.late)
@@ -174,7 +174,7 @@ def save_linear(
     late: Array,
     error: Array,
     error_nonlinear: Array,
-    steepness: float,
+    steepness: tuple[float, float],
     card: dict[str, Any],
 ) -> None:
     """Write a model of the linear spectrum.
@@ -185,8 +185,8 @@ def save_linear(
         Of :func:`deepfield.emulators.growth.late_time`.
     error, error_nonlinear : Array (2, E)
         Nodes of ln k (k in h/Mpc) and relative errors there, where baryons have their usual share.
-    steepness : float
-        How the logarithm of errors grows with the share of baryons.
+    steepness : tuple of float
+        How the logarithm of errors grows with the share of baryons, of the linear and of the nonlinear spectrum.
     """
     arrays = {"weights": transfer.weights, "form": transfer.form, "ratio": transfer.ratio}
     # Shapes in single precision: their rounding is 1e-7, the emulator's error 1e-3 to 1e-4.

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepfield.core.errors import DataError, DeepfieldError
-from deepfield.core.figures import BLUE, ORANGE, VERMILION, style
 from deepfield.core.report import Report
 from deepfield.core.table import Table
 from deepfield.data import registry
+from deepfield.emulators import figures
 from deepfield.emulators.model import EmulatorConfig
-from deepfield.emulators.nbody import FEATURES, INPUTS, ratios, reference
+from deepfield.emulators.nbody import FEATURES, ratios, reference
+from deepfield.emulators.nbody_linear import INPUTS
 from deepfield.emulators.parameters import BOX
 from deepfield.emulators.power import MatterPower
-from deepfield.emulators.score import leave_out, score
+from deepfield.emulators.score import learning_curve, leave_out, score
 from deepfield.emulators.simulate import design
 from deepfield.physics.power import variance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
@@ -68,9 +69,8 @@ def run(
     k, z = np.asarray(table.meta["k"]), np.asarray(table.meta["z"])
     config = config or EmulatorConfig(components=12, seed=seed)
     log.info("%s: %d cosmologies, %d redshifts; left out in %d parts", source, len(table), len(z), folds)
-    found, truth = leave_out(
-        ratios(table), config, inputs=list(FEATURES), outputs=["ratio"], folds=folds, seed=seed
-    )
+    simulated = ratios(table)
+    found, truth = leave_out(simulated, config, inputs=list(FEATURES), outputs=["ratio"], folds=folds, seed=seed)
     numbers = score(found, truth)
     error = (found.mean / truth - 1).reshape(len(table), len(z), len(k))
     report = Report(
@@ -98,7 +98,11 @@ def run(
         "How often the stated errors of one and two standard deviations cover.",
         best={"coverage_683": 0.683, "coverage_955": 0.955},
     )
-    report.figure("errors", _bands(k, error), "Errors over scale: median, 95 % and largest of all redshifts.")
+    report.figure(
+        "errors",
+        figures.bands(k, z, error),
+        "Errors over scale and redshift. Left: median, 95 % and largest of all redshifts.",
+    )
     worst = np.argsort(-np.abs(error).mean((1, 2)))[:5]
     report.table(
         "worst",
@@ -108,6 +112,16 @@ def run(
         ],
         "The five cosmologies with the largest errors.",
     )
+    report.figure(
+        "corner",
+        figures.corner(np.stack([table.column(n) for n in INPUTS], -1), INPUTS, np.abs(error).mean((1, 2)), worst),
+        "Cosmologies by the size of their errors. The five largest are marked.",
+    )
+    sizes = np.unique(np.geomspace(max(10, len(table) // 6), len(table) - len(table) // 3, 4).astype(int))
+    curve = learning_curve(
+        simulated, config, inputs=list(FEATURES), outputs=["ratio"], sizes=sizes.tolist(), seed=seed
+    )
+    report.figure("learning", figures.learning(curve), "Errors by the number of simulations. " + halving(curve))
     _linear(report)
     return report.write(out)
 
@@ -145,19 +159,19 @@ def _row(name: str, error: Array) -> dict[str, Any]:
     return {"scales": name, "median": median, "95 %": p95, "99 %": p99, "largest": float(size.max())}
 
 
-def _bands(k: Array, error: Array) -> Figure:
-    from deepfield.core.figures import _figure
+def halving(curve: Sequence[Mapping[str, float]]) -> str:
+    """In words, how many more simulations half the median error would take, by the slope of a learning curve.
 
-    size = 100 * np.abs(error).reshape(-1, len(k))
-    with style():
-        figure = _figure(5.6, 3.4)
-        axes = figure.subplots()
-        for level, colour, label in ((0.5, BLUE, "median"), (0.95, ORANGE, "95 %"), (1.0, VERMILION, "largest")):
-            axes.loglog(k, np.quantile(size, level, axis=0), color=colour, label=label)
-        axes.set_xlabel("$k$ [1/Mpc]")
-        axes.set_ylabel("relative error of $P(k)$ [%]")
-        axes.legend()
-    return figure
+    Examples
+    --------
+    >>> halving([{"simulations": 20, "median": 0.02}, {"simulations": 40, "median": 0.01}])
+    'By its slope half the error takes 2.0 times as many.'
+    """
+    n, size = (np.log([row[name] for row in curve]) for name in ("simulations", "median"))
+    slope = -float(np.polyfit(n, size, 1)[0])
+    if slope < 0.25:
+        return "It is almost flat: more simulations would not help much."
+    return f"By its slope half the error takes {2 ** (1 / slope):.1f} times as many."
 
 
 def _linear(report: Report) -> None:
@@ -182,3 +196,11 @@ def _linear(report: Report) -> None:
         {"what": "processor time of a spectrum of 200 k, of 4096 [microseconds]", "value": 1e6 * seconds},
     ]  # fmt: skip
     report.table("linear", rows, "The linear spectrum that comes with the package.")
+    peers = json.loads(resources.files(__package__).joinpath("peers.json").read_text())
+    own = [{**row, "name": "deepfield, here", "microseconds": 1e6 * seconds} for row in peers[:1]]
+    report.figure(
+        "speed",
+        figures.speed(own + peers),
+        "Speed against accuracy of the linear spectrum. As the benchmark measured them on one machine, and the "
+        "speed here; a spectrum of cosmopower-jax has 420 wavenumbers, the others some 200.",
+    )

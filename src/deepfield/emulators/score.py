@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,6 +111,42 @@ def leave_out(
     back = np.argsort(order, kind="stable")
     assert truth is not None
     return Emulation(np.concatenate(means)[back], np.concatenate(stds)[back]), truth
+
+
+def learning_curve(
+    table: Table, config: EmulatorConfig, *, inputs: Any, outputs: Any, sizes: Sequence[int], seed: int = 0
+) -> list[dict[str, float]]:
+    """Errors on a third of the simulations, by how many of the others an emulator was trained on.
+
+    Returns
+    -------
+    list of dict
+        For each of ``sizes``: ``simulations``, and ``median``, ``p95`` and ``largest`` relative error (of one).
+
+    Raises
+    ------
+    DeepfieldError
+        If a size is below ten, or above two thirds of the table.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(0.5, 1, 60)
+    >>> table = Table({"a": x, "curve": np.exp(-x[:, None] * np.linspace(0.1, 2, 30))})
+    >>> rows = learning_curve(table, EmulatorConfig(), inputs="a", outputs="curve", sizes=[10, 40])
+    >>> rows[1]["median"] < rows[0]["median"]
+    True
+    """
+    order = np.random.default_rng(seed).permutation(len(table))
+    held, rest = np.split(order, [len(table) // 3])
+    found = []
+    for n in sizes:
+        if not 10 <= n <= len(rest):
+            raise DeepfieldError(f"a learning curve goes from 10 to {len(rest)} simulations here; got {n}")
+        fitted = train(table[rest[:n]], config, inputs=inputs, outputs=outputs, progress=False)
+        theta, truth = arrays(table, fitted.inputs, fitted.outputs)
+        one = score(fitted.expand(*fitted.components(theta[held])), truth[held])
+        found.append({"simulations": n, "median": one.median, "p95": one.p95, "largest": one.largest})
+    return found
 
 
 def score_table(emulator: Emulator, table: Table) -> Score:

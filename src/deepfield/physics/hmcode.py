@@ -28,6 +28,9 @@ _STEP = np.log(_K[1] / _K[0])
 _MASS = 10 ** (18 / 255 * np.arange(78, 240))  # Msun / h, in CAMB's steps, whose sum is 0.05 % off the integral
 _RADII = np.geomspace(5e-4, 120.0, 96)  # Mpc/h, of the variance in spheres
 _WIGGLE = np.geomspace(5e-3, 5.0, 512)
+# h/Mpc. Of the linear spectrum on straight lines (in logarithms) between these oscillations are found, as in CAMB,
+# which leaves a few 1e-4 of them undamped beyond 0.15 h/Mpc.
+_TABLE = np.geomspace(1e-4, 1e2, 512)[144:402]
 _ONE_HALO = np.geomspace(5e-3, 50.0, 64)  # h/Mpc, where the one-halo term is evaluated
 
 
@@ -82,8 +85,9 @@ def hmcode(
         raise DeepfieldError("hmcode is known for k of 0 to 50 h/Mpc")
     given = (omega_m, omega_b, h, n_s, z, w0, wa, f_nu, np.nan if log_t_agn is None else log_t_agn)
     m, b, rate, tilt, redshift, *rest = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in given))
-    split = np.cumsum([len(wave), len(_WIGGLE)])
-    linear, rough, near = np.split(power(np.concatenate([wave, _WIGGLE, _K[_K <= 50]])), split, axis=1)
+    split = np.cumsum([len(wave), len(_TABLE)])
+    linear, rough, near = np.split(power(np.concatenate([wave, _TABLE, _K[_K <= 50]])), split, axis=1)
+    rough = np.exp([np.interp(np.log(_WIGGLE), np.log(_TABLE), row) for row in np.log(rough)])
     delta = _beyond(near) * _K**3 / (2 * np.pi**2)
     growth = Growth(m, rest[0], rest[1], redshift)
     cold, whole = neutrino_growth(_K * rate[:, None], m * rate**2, rest[2], growth.value)
