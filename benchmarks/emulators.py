@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from emulators_sections import cmb_part, wide_part
 
 from deepfield.core.files import atomic
 from deepfield.core.report import machine, peak_memory
@@ -138,7 +139,7 @@ The machine: {about["processor"]}, {about["cores"]} cores, which other programs 
 |---|---|---|---|
 {bars(linear, curved, simulated, fast, peers, chain)}
 
-Not tried: {untried(noise, chain, peers)}a GPU, wider boxes (neutrino mass, w0, wa, T_AGN), and the C_l of the CMB.
+Not tried: {untried(noise, chain, peers)}a GPU.
 
 ## The linear spectrum
 
@@ -194,7 +195,8 @@ The stated errors of one standard deviation cover {simulated["coverage_683"]:.1%
 | k [1/Mpc] | median [%] | 95 % [%] |
 |---|---|---|
 {bands(simulated, (0.002, 0.01, 0.05, 0.1, 0.3, 1, 3), 2)}
-"""
+
+{wide_part()}{cmb_part()}"""
     with atomic(PAGE) as temporary:
         temporary.write_text(text)
     print(PAGE)
