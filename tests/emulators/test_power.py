@@ -1,5 +1,6 @@
 """MatterPower against CAMB, its own units and limits, gradients, bad input."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
@@ -134,6 +135,7 @@ def test_a_missing_parameter_is_named(power, planck):
         ([0.1, 0.05], 0.0, "k should increase: sort it"),
         ([0.1, 0.1], 0.0, "k should increase"),
         ([0.1, float("nan")], 0.0, "k has NaN"),
+        ([0.1, 0.2] / u.Mpc, 0.0, "not a Quantity in 1 / Mpc"),
         ([1e-5, 0.1], 0.0, "k = 1e-05 h/Mpc is outside the range, 0.0001 to 50"),
         ([0.1, 51.0], 0.0, "k = 51 h/Mpc is outside"),
         ([-0.1], 0.0, "k = -0.1 h/Mpc is outside"),
