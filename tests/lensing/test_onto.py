@@ -126,6 +126,11 @@ def test_files_in_and_out(galaxies, tmp_path):
     again = read(tmp_path / "painted.hdf5")
     assert again.bands == LSST.bands and torch.equal(again.load()[0], made.images)
     assert np.array_equal(again.table["theta_e"], made.table["theta_e"])
+    with pytest.raises(DeepfieldError, match="the cutouts are in i, r, g, the survey in g, r, i"):
+        paint_onto(read(given, bands=LSST.bands[::-1]))
+    with pytest.raises(DeepfieldError, match="the cutouts are pictures"):
+        paint_onto(read(np.zeros((2, 3, 64, 64), np.uint8), bands=LSST.bands))
+    assert paint_onto(read(given, bands=LSST.bands, pixel_scale=0.25)).survey.pixel == 0.25
     assert repr(made) == "4 simulated images of 64 x 64 pixels in g, r, i"
 
 

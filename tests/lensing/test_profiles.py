@@ -203,3 +203,15 @@ def test_the_very_centre_is_no_trap(kind, dtype):
     _, potential, deflection, _ = pr.PROFILES[kind]
     assert all(bool((part == 0).all()) for part in deflection(zero, zero, *EXAMPLES[kind]))
     assert bool(torch.isfinite(potential(zero, zero, *EXAMPLES[kind])).all())
+
+
+@pytest.mark.parametrize("dtype, within", [(torch.float64, 1e-11), (torch.float32, 2e-5)])
+def test_what_many_pixels_share_of_an_isothermal_ellipsoid(dtype, within):
+    """The renderer's form is the other one, near q = 1 and at it too."""
+    g = torch.Generator().manual_seed(0)
+    x, y, phi = (4 * torch.rand(3, 400, generator=g, dtype=F64) - 2).to(dtype)
+    q = torch.tensor([0.2, 0.5, 0.9, 0.99999, 1.0], dtype=dtype).repeat(80)
+    fast = pr.bent_by_sie(x, y, *pr.sie_numbers(torch.full_like(q, 1.2), q, phi))
+    plain = pr.sie_deflection(x.double(), y.double(), 1.2, q.double(), phi.double())
+    for one, other in zip(fast, plain):
+        assert float((one.double() - other).abs().max()) < within

@@ -163,14 +163,21 @@ class Lens:
 
     def __getitem__(self, index: Any) -> Lens:
         """The lenses of a batch with these numbers, as an index of tensors takes them."""
+        return self._changed(lambda value: pick(value, index))
+
+    def to(self, like: Tensor) -> Lens:
+        """In the precision and on the device of another tensor."""
+        return self._changed(lambda value: value.to(like))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Lens:
         chosen = []
         for d in self.deflectors:
             one = copy.copy(d)  # its numbers have been looked at already
-            object.__setattr__(one, "parameters", {name: pick(v, index) for name, v in d.parameters.items()})
+            object.__setattr__(one, "parameters", {name: change(v) for name, v in d.parameters.items()})
             chosen.append(one)
         return Lens(*chosen)
 
-    def to(self, like: Tensor) -> _Ready:
+    def ready(self, like: Tensor) -> _Ready:
         """What :func:`deepfield.lensing.render.render` bends light by, in the precision and on the device of a
         tensor.
         """

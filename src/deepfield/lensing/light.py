@@ -67,7 +67,11 @@ class Sersic:
         """The objects of a batch with these numbers."""
         return self._changed(lambda value: pick(value, index))
 
-    def to(self, like: Tensor) -> _Ready:
+    def to(self, like: Tensor) -> Sersic:
+        """In the precision and on the device of another tensor."""
+        return self._changed(lambda value: value.to(like))
+
+    def ready(self, like: Tensor) -> _Ready:
         """What :func:`deepfield.lensing.render.render` paints, in the precision and on the device of a tensor."""
         flux, r_e, n, q = self.flux, self.r_e, self.n, self.q
         cos, sin, b = torch.cos(self.phi) / r_e, torch.sin(self.phi) / r_e, ga.sersic_b(n)
@@ -90,7 +94,7 @@ class Sersic:
     def brightness(self, x: Any, y: Any) -> Tensor:
         """Surface brightness at (x, y) arcsec, in units of flux per arcsec^2; positions as for a lens."""
         x, y = tensor(x, "arcsec"), tensor(y, "arcsec")
-        return self.to(x).brightness(x, y)
+        return self.ready(x).brightness(x, y)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class _Ready:
     def __getitem__(self, index: Any) -> _Ready:
         return _Ready(tuple(pick(value, index) for value in self.numbers))
 
-    def to(self, like: Tensor) -> _Ready:
+    def ready(self, like: Tensor) -> _Ready:
         return _Ready(tuple(value.to(like) for value in self.numbers))
 
     @property

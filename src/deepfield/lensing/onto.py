@@ -64,7 +64,7 @@ def paint_onto(
     zero_point : float or one for each band
         AB magnitude of a flux of one; 31.4 for nJy.
     pixel, psf_fwhm
-        Arcsec, where they are not the survey's own.
+        Arcsec, where they are not what Images say of themselves or else the survey's own.
     magnitude, redshift : array (N,), optional
         Of the galaxies, in the survey's best band. The deflector is then drawn among those of the population that
         are alike in both. Without a magnitude (of all the light) that within two FWHM is taken, of both.
@@ -103,8 +103,10 @@ def paint_onto(
     """
     if not 0 <= lens_fraction <= 1:
         raise DeepfieldError(f"lens_fraction is a share between 0 and 1, got {lens_fraction}")
-    given = _pixels(cutouts)
     chosen = survey_named(survey)
+    if isinstance(cutouts, Images):
+        pixel, psf_fwhm = pixel or cutouts.meta["pixel_scale"], psf_fwhm or cutouts.meta["psf_fwhm"]
+    given = _pixels(cutouts, chosen)
     if pixel or len(psf_fwhm):
         chosen = replace(chosen, pixel=pixel or chosen.pixel, fwhm=tuple(psf_fwhm) or chosen.fwhm)
     n, size = _checked(given, chosen)
@@ -134,15 +136,22 @@ def paint_onto(
     return Simulated(images, table, chosen)
 
 
-def _pixels(cutouts: Any) -> Tensor:
-    if isinstance(cutouts, Images):
-        return cutouts.load()[0]
+def _pixels(cutouts: Any, survey: Survey) -> Tensor:
+    """Pixels of what was given, if it is what can be painted onto."""
     if isinstance(cutouts, str) or hasattr(cutouts, "unit"):
         raise DeepfieldError(
             "cutouts are numbers in the unit that zero_point names, not a Quantity (give .value), or what "
             f"deepfield.lensing.read has read, not the name of a file; got {type(cutouts).__name__}"
         )
-    return torch.as_tensor(cutouts)
+    if not isinstance(cutouts, Images):
+        return torch.as_tensor(cutouts)
+    if cutouts.meta["named"] and cutouts.bands != survey.bands:
+        raise DeepfieldError(
+            f"the cutouts are in {', '.join(cutouts.bands)}, the survey in {', '.join(survey.bands)}: give those"
+        )
+    if cutouts.dtype == "uint8":
+        raise DeepfieldError("the cutouts are pictures; light can be added to fluxes only")
+    return cutouts.load()[0]
 
 
 def _checked(given: Tensor, survey: Survey) -> tuple[int, int]:

@@ -72,8 +72,6 @@ def sie_deflection(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value) -
     >>> torch.stack(sie_deflection(x, y, 1.0, 1.0, 0.0))
     tensor([0.6000, 0.8000])
     """
-    if not torch.is_grad_enabled():
-        return bent_by_sie(x, y, *sie_numbers(_tensor(theta_e, x), _tensor(q, x), _tensor(phi, x)))
     q = _tensor(q, x)
     major, minor, cos, sin = _turned(x, y, phi)
     inverse = torch.rsqrt(_square(q * major, minor))
@@ -85,8 +83,11 @@ def sie_deflection(x: Tensor, y: Tensor, theta_e: Value, q: Value, phi: Value) -
 
 
 def sie_numbers(theta_e: Tensor, q: Tensor, phi: Tensor) -> tuple[Tensor, ...]:
-    """What all pixels share of :func:`sie_deflection`: cos, sin, q, s and theta_E sqrt(q) / s."""
-    s = torch.sqrt(((1 - q) * (1 + q)).clamp_min(_tiny(q)))  # which has no derivative where q = 1
+    """What all pixels share of :func:`sie_deflection`: cos, sin, q, s and theta_E sqrt(q) / s.
+
+    For values alone: where q = 1, s has no derivative.
+    """
+    s = torch.sqrt(((1 - q) * (1 + q)).clamp_min(_tiny(q)))
     return torch.cos(phi), torch.sin(phi), q, s, theta_e * torch.sqrt(q) / s
 
 

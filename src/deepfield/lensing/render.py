@@ -33,7 +33,7 @@ class Light(Protocol):
     def batch(self) -> int | None: ...
     def brightness(self, x: Tensor, y: Tensor) -> Tensor: ...
     def __getitem__(self, index: Any) -> Light: ...
-    def to(self, like: Tensor) -> Light: ...
+    def ready(self, like: Tensor) -> Light: ...
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ class _Scene:
             self.lens[index], tuple(s[index] for s in self.source), tuple(s[index] for s in self.lens_light)
         )
 
-    def to(self, like: Tensor) -> _Scene:
+    def ready(self, like: Tensor) -> _Scene:
         return _Scene(
-            self.lens.to(like), tuple(s.to(like) for s in self.source), tuple(s.to(like) for s in self.lens_light)
+            self.lens.ready(like),
+            tuple(s.ready(like) for s in self.source),
+            tuple(s.ready(like) for s in self.lens_light),
         )
 
     @property
@@ -152,7 +154,7 @@ def render(
     keep_memory()
     like = torch.empty(0) if like is None else like
     blur = None if psf is None else _Blur(psf.to(like), size, margin, flux=pixel**2)
-    scene = _Scene(lens, _several(source), _several(lens_light)).to(like)
+    scene = _Scene(lens, _several(source), _several(lens_light)).ready(like)
     x, y = pixel_grid(size + 2 * (blur.margin if blur else 0), pixel, like=like)
     points = x.reshape(1, -1), y.reshape(1, -1)
     generator = noise.generator(like.device) if noise else None

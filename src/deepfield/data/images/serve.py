@@ -33,8 +33,8 @@ _LOOKED_AT = 32  # images whose sky tells the unit of the fluxes
 _ROWS = 512  # images that are decoded and served at a time
 
 ABSURD = "the net gives no number: pixels are absurd"
-FLAT = "all pixels of a band are the same"
-CODES = {0: "served", 1: "the image is broken", 2: ABSURD}
+FLAT = "all pixels are the same: there are no data"
+CODES = {0: "served", 1: "the image is broken", 2: ABSURD, 3: FLAT}
 
 
 @dataclass
@@ -72,7 +72,7 @@ def serve(
     for start in range(0, max(len(images), 1), rows):
         x, reasons = images.load(slice(start, start + rows))
         if x.is_floating_point() and len(x):  # a gap between detectors, or beyond the survey
-            flat = (x.flatten(2).amax(2) == x.flatten(2).amin(2)).any(1).numpy()
+            flat = (x.flatten(2).amax(2) == x.flatten(2).amin(2)).all(1).numpy()
             reasons = np.where(flat & (reasons == ""), FLAT, reasons)
         values = function(x)
         wrong = ~torch.isfinite(values).flatten(1).all(1).numpy() & (reasons == "")
@@ -213,7 +213,7 @@ def open_images(model: Taker, images: Any, **options: Any) -> Images:
 
 def codes(reasons: NDArray[np.str_]) -> NDArray[np.int8]:
     """For each reason its number in ``CODES``."""
-    return np.where(reasons == "", 0, np.where(reasons == ABSURD, 2, 1)).astype(np.int8)
+    return np.select([reasons == said for said in ("", ABSURD, FLAT)], [0, 2, 3], 1).astype(np.int8)
 
 
 def checked_target(out: str | os.PathLike[str], images: Any) -> Path:
