@@ -103,9 +103,10 @@ def known(work: Path) -> dict[str, np.ndarray]:
 
 def own(work: Path) -> None:
     from deepfield.emulators import MatterPower
+    from deepfield.emulators.parameters import BOX
 
     theta, fast, curved = cosmologies(), MatterPower(precision="single"), MatterPower(nonlinear=True)
-    many = np.repeat(theta[:1], MANY, 0) * np.random.default_rng(0).uniform(0.98, 1.02, (MANY, 5))
+    many = np.random.default_rng(0).uniform(*np.array(list(BOX.values())).T, (MANY, 5))  # as a design has them
     keep(
         work / "p-own.npz",
         linear=MatterPower()(theta, K, Z),

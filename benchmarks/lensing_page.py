@@ -90,8 +90,8 @@ def measuring(found: dict[str, Any]) -> str:
             "By the true Einstein radius (arcsec): a posterior leans on its population, so that medians shrink "
             "towards its middle.\n",
             table(["survey", "theta_E", "bias", "scatter", "in 68.3 %"], parts),
-            "Beside the likeliest fit of the same lenses, which knows PSF, noise and gain and begins at the "
-            "posterior's median.\n",
+            "Beside the likeliest fit of the same lenses, which knows PSF, gain and the scatter of a pixel, takes "
+            "noise to be white, and begins at the posterior's median.\n",
             table(["survey", "method", "lenses", "bias", "scatter", "off by 20 %", "time for each"], fits),
         ]
     )

@@ -46,7 +46,7 @@ def test_spectra_are_those_of_camb(cmb, boltzmann):
     for name, truth, bound in (("tt", tt, 0.005), ("ee", ee, 0.02), ("pp", pp, 0.02)):
         assert found[name][:, at][:, high] == pytest.approx(truth[:, high], rel=bound)
         # On the largest scales cosmic variance is tens of per cent.
-        assert found[name][:, at] == pytest.approx(truth, rel=0.05)
+        assert found[name][:, at] == pytest.approx(truth, rel=0.08)
     assert np.abs(found["te"][:, at] - te) / np.sqrt(tt * ee) == pytest.approx(0, abs=0.01)
 
 
@@ -54,7 +54,7 @@ def test_errors_are_of_the_size_of_the_misses(cmb, boltzmann):
     found, at = cmb.predict(boltzmann["theta"]), boltzmann["ell"] - 2
     pulls = [np.abs(found[name].mean[:, at] - truth) / found[name].std[:, at]
              for name, truth in zip(SPECTRA, boltzmann["spectra"])]  # fmt: skip
-    assert 0.1 < np.median(pulls) < 1.5
+    assert 0.3 < np.median(pulls) < 1.2
 
 
 def test_the_amplitude_is_nearly_a_factor(cmb):

@@ -55,7 +55,7 @@ def test_linear_spectra_are_those_of_camb(linear, boltzmann):
     found = linear(boltzmann["theta"], boltzmann["k"], boltzmann["z"]) / boltzmann["linear"]
     small = boltzmann["k"] > 0.005
     assert found[..., small] == pytest.approx(1, abs=0.005)
-    assert found == pytest.approx(1, abs=0.03)
+    assert found == pytest.approx(1, abs=0.015)
 
 
 def test_nonlinear_spectra_are_those_of_camb(curved, boltzmann):

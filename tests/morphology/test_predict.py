@@ -144,10 +144,12 @@ def test_bands_of_other_names_are_told_once(model, toy, caplog):
         predict(model, read(pixels))
         predict(model, read(pixels, bands="rgb"))
         assert not caplog.text, "nobody has said that the bands are others"
-        images = read(pixels, bands="bgr")
+        images = read(pixels, bands="irg")
         predict(model, images)
         predict(model, images[:2])
-    assert caplog.text.count("the bands are b, g, r, those the model learnt from r, g, b") == 1
+    assert caplog.text.count("the bands are i, r, g, those the model learnt from r, g, b") == 1
+    with pytest.raises(DeepfieldError, match="in the order b, g, r, the model takes r, g, b"):
+        predict(model, read(pixels, bands="bgr"))
 
 
 def test_images_resampled_from_another_size_are_told(place, model, toy, caplog):

@@ -21,6 +21,7 @@ from scipy.interpolate import CubicSpline
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
 from deepfield.emulators.model import Emulation, Emulator, EmulatorConfig, rows_of
+from deepfield.emulators.parameters import plain_values
 from deepfield.emulators.train import train
 
 Array = NDArray[np.float64]
@@ -224,7 +225,7 @@ class CMBSpectra:
 def _read(given: Any) -> tuple[Array, bool]:
     """Parameters (N, 6), and whether they are of one cosmology."""
     if isinstance(given, Mapping):
-        values = np.broadcast_arrays(*(np.asarray(v, float) for v in given.values()))
+        values = plain_values(given)
         one, given = values[0].ndim == 0, {name: np.atleast_1d(v) for name, v in zip(given, values)}
         if unknown := [name for name in given if name not in CMB_BOX]:
             raise DeepfieldError(f"unknown parameter '{unknown[0]}'; this emulator knows {', '.join(CMB_BOX)}")

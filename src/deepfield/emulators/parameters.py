@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepfield.core.errors import DeepfieldError
 
@@ -75,6 +76,38 @@ def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
 
         return theta, one, torch
     return theta, one, np
+
+
+def plain_values(given: Mapping[str, Any], units: Mapping[str, str] | None = None) -> list[NDArray[np.float64]]:
+    """The values of a mapping as arrays of one shape; quantities where a unit is known, in which they are told.
+
+    Raises
+    ------
+    DeepfieldError
+        If there are none, they have a unit that they should not have, or as many values as no other has.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> plain_values({"m_nu": 60 * u.meV, "h": [0.6, 0.7]}, {"m_nu": "eV"})[0].tolist()
+    [0.06, 0.06]
+    """
+    if not given:
+        raise DeepfieldError("no parameters are given")
+    found = []
+    for name, value in given.items():
+        if hasattr(value, "to_value"):
+            unit = (units or {}).get(name, "")
+            try:
+                value = value.to_value(unit)
+            except ValueError as error:
+                raise DeepfieldError(f"{name} is in {unit or 'no unit'}, not in {value.unit}") from error
+        found.append(np.asarray(value, float))
+    try:
+        return list(np.broadcast_arrays(*found))
+    except ValueError as error:
+        lengths = ", ".join(f"{name} {v.shape}" for name, v in zip(given, found))
+        raise DeepfieldError(f"parameters are one number each or as many as one another, got {lengths}") from error
 
 
 def check_box(theta: Any) -> None:

@@ -200,8 +200,10 @@ def save_linear(
 
 def check_k(k: ArrayLike, limits: tuple[float, float] = K_RANGE) -> Array:
     """Wavenumbers as an increasing array within the limits."""
-    if hasattr(k, "unit"):
-        raise DeepfieldError(f"k is numbers in h/Mpc, not a Quantity in {k.unit}: give .value, over h if in 1/Mpc")
+    if hasattr(k, "to_value"):
+        raise DeepfieldError(
+            f"k is numbers in h/Mpc, not a Quantity in {getattr(k, 'unit', '')}: give .value, over h if in 1/Mpc"
+        )
     wave = np.atleast_1d(np.asarray(k, dtype=float))
     if wave.ndim != 1 or not len(wave):
         raise DeepfieldError(f"k is one array of wavenumbers, not of shape {wave.shape}")

@@ -98,6 +98,18 @@ def run(
         "How often the stated errors of one and two standard deviations cover.",
         best={"coverage_683": 0.683, "coverage_955": 0.955},
     )
+    _errors(report, table, k, z, error)
+    sizes = np.unique(np.geomspace(max(10, len(table) // 6), len(table) - len(table) // 3, 4).astype(int))
+    curve = learning_curve(
+        simulated, config, inputs=list(FEATURES), outputs=["ratio"], sizes=sizes.tolist(), seed=seed
+    )
+    report.figure("learning", figures.learning(curve), "Errors by the number of simulations. " + halving(curve))
+    _linear(report)
+    return report.write(out)
+
+
+def _errors(report: Report, table: Table, k: Array, z: Array, error: Array) -> None:
+    """Errors (N, Z, K) over scale, redshift and the space of cosmologies."""
     report.figure(
         "errors",
         figures.bands(k, z, error),
@@ -117,13 +129,6 @@ def run(
         figures.corner(np.stack([table.column(n) for n in INPUTS], -1), INPUTS, np.abs(error).mean((1, 2)), worst),
         "Cosmologies by the size of their errors. The five largest are marked.",
     )
-    sizes = np.unique(np.geomspace(max(10, len(table) // 6), len(table) - len(table) // 3, 4).astype(int))
-    curve = learning_curve(
-        simulated, config, inputs=list(FEATURES), outputs=["ratio"], sizes=sizes.tolist(), seed=seed
-    )
-    report.figure("learning", figures.learning(curve), "Errors by the number of simulations. " + halving(curve))
-    _linear(report)
-    return report.write(out)
 
 
 def _data(name: str | None, seed: int) -> tuple[Table, str]:

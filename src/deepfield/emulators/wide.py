@@ -3,8 +3,8 @@ r"""The matter power spectrum of wider universes: massive neutrinos, dark energy
 The linear spectrum is that of massless neutrinos with the same cold matter and baryons
 (:mod:`deepfield.emulators.linear`), since early on massive neutrinos are as massless ones; times the growth with
 dark energy, an ordinary differential equation; times what Eisenstein & Hu (1999) say that free-streaming neutrinos
-leave of it. CAMB differs from this by some per cent at most: near the horizon, where radiation and dark energy
-have perturbations of their own, and about the free-streaming scale. That difference is emulated as any summary
+leave of it. CAMB differs from this by some tenths of a per cent, and by up to a seventh near the horizon, where
+radiation and dark energy have perturbations of their own. That difference is emulated as any summary
 statistic is (:mod:`deepfield.emulators.train`). The nonlinear spectrum is HMcode2020 on it, with nothing learnt.
 """
 
@@ -24,7 +24,7 @@ from deepfield.core.table import Table
 from deepfield.emulators.boltzmann import NEUTRINO_MASS
 from deepfield.emulators.direct import NODES, Direct, sphere
 from deepfield.emulators.model import Emulator, EmulatorConfig, rows_of
-from deepfield.emulators.parameters import BOX
+from deepfield.emulators.parameters import BOX, plain_values
 from deepfield.emulators.power import K_RANGE, MatterPower, check_k, check_z
 from deepfield.emulators.train import train
 from deepfield.physics.cosmology import HUBBLE_DISTANCE
@@ -351,7 +351,7 @@ def read_wide(given: Any, nonlinear: bool) -> tuple[Array, Array | None, bool]:
                 f"unknown parameter '{min(wrong)}'; known are {', '.join(WIDE_BOX)} and log_t_agn"
             )
         columns = USUAL | {name: given[name] for name in names if name in {*WIDE_BOX, "log_t_agn"}}
-        values = np.broadcast_arrays(*(np.asarray(v, float) for v in columns.values()))
+        values = plain_values(columns, {"m_nu": "eV"})
         one = values[0].ndim == 0
         table = dict(zip(columns, (np.atleast_1d(v) for v in values)))
         heat = table.pop("log_t_agn", None)

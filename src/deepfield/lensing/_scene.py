@@ -102,6 +102,12 @@ class Scene:
         return total.view(len(flux), -1, side, side)
 
 
-def _psf(t: Mapping[str, Tensor], band: str) -> tuple[Tensor, Tensor]:
-    """Width and shape of each image's PSF in a band, see :meth:`deepfield.physics.stamps.Painter.psf`."""
-    return t[f"seeing_{band}"], torch.stack([t[f"{name}_{band}"] for name in PSF[1:]], 1)
+def _psf(t: Mapping[str, Tensor], band: str) -> tuple[Tensor, ...]:
+    """Width and shape of each image's PSF in a band, see :meth:`deepfield.physics.stamps.Painter.psf`.
+
+    That of the survey, where the table does not tell.
+    """
+    names = [f"{name}_{band}" for name in PSF]
+    if not any(name in t for name in names):
+        return (torch.ones_like(t["x"]),)
+    return t[names[0]], torch.stack([t[name] for name in names[1:]], 1)

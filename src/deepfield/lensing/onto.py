@@ -138,7 +138,7 @@ def paint_onto(
 
 def _pixels(cutouts: Any, survey: Survey) -> Tensor:
     """Pixels of what was given, if it is what can be painted onto."""
-    if isinstance(cutouts, str) or hasattr(cutouts, "unit"):
+    if isinstance(cutouts, str) or hasattr(cutouts, "to_value"):
         raise DeepfieldError(
             "cutouts are numbers in the unit that zero_point names, not a Quantity (give .value), or what "
             f"deepfield.lensing.read has read, not the name of a file; got {type(cutouts).__name__}"

@@ -209,8 +209,9 @@ def _galaxy(c: Mapping[str, Array], survey: Survey, rng: np.random.Generator) ->
 def _psf(n: int, survey: Survey, rng: np.random.Generator) -> dict[str, Array]:
     """Each image's own point-spread function in each band: its width, its wings and its ellipticity.
 
-    Widths scatter as the survey's do, half as much again from band to band; Moffat betas lie between one below and
-    one above the survey's, and are much alike in all bands; ellipticities are some hundredths (approximate).
+    Widths scatter as the survey's do, half as much again from band to band; wings are a mixture of Moffat profiles
+    of a beta one below and one above the survey's, much alike in all bands, and so wider than the survey's in
+    most images, above all in space; ellipticities are some hundredths (approximate).
     """
     night, wings, found = rng.normal(0, survey.scatter, n), rng.random(n), dict[str, Array]()
     for band in survey.bands:
@@ -268,10 +269,7 @@ def paint(
     generator = torch.Generator(device).manual_seed(seed)
     names = [name for name in table.colnames if np.asarray(table[name]).dtype.kind in "fiu"]
     columns = {name: torch.as_tensor(np.asarray(table[name]), dtype=torch.float32) for name in names}
-    plain = dict.fromkeys(("resampled", "stated"), 0.0)  # white noise and the survey's PSF, where not told
-    for band in chosen.bands:
-        plain |= {f"{name}_{band}": value for name, value in zip(PSF, (1.0, 0.5, 0.0, 0.0))}
-    columns = {name: torch.full((len(table),), value) for name, value in plain.items()} | columns
+    columns = {name: torch.zeros(len(table)) for name in ("resampled", "stated")} | columns  # white if not told
     table["arcs"] = np.zeros((len(table), *2 * (painter.painter.size // CELL,)), np.float32)
     for start in range(0, len(table), _CHUNK):
         rows = slice(start, start + _CHUNK)

@@ -94,10 +94,10 @@ def surveys() -> dict[str, Survey]:
     - ``hst``: ACS F814W of COSMOS (Koekemoer et al. 2007, ApJS 172, 196): 27.2 mag at 5 sigma in 0.24 arcsec, FWHM
       about 0.1 arcsec; 0.05 arcsec pixels.
 
-    Approximate: the shape of the PSF (Moffat with beta 3.5 from the ground, 2.5 in space, around which the images
-    of :func:`deepfield.lensing.simulate` scatter), the scatter of its width from coadd to coadd (10 % for LSST,
-    12 % for DES and HSC; CFHTLS as published; 3 and 2 % in space), the share of the noise that is the source's
-    photons, and the filter of ACS.
+    Approximate: the shape of the PSF (Moffat with beta 3.5 from the ground, 2.5 in space, in the images of
+    :func:`deepfield.lensing.simulate` mixtures of one less and one more), the scatter of its width from coadd to
+    coadd (10 % for LSST, 12 % for DES and HSC; CFHTLS as published; 3 and 2 % in space), the share of the noise
+    that is the source's photons, and the filter of ACS.
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import torch
 from deepfield.core.errors import TableError
 from deepfield.core.table import Table, no_column, shorten, text
 from deepfield.data import files, registry
+from deepfield.data.images.attributes import attributes, order_of
 from deepfield.data.images.collection import Frame, Images
 from deepfield.data.images.mosaics import Mosaic
 from deepfield.data.images.sources import Arrays, BrokenImage, Encoded, Files, ParquetColumn, Source
@@ -25,7 +25,6 @@ _IMAGE_NAMES = ("image", "images", "jpeg", "jpg", "png", "cutout", "cutouts", "i
 _PATH_NAMES = ("path", "image_path", "file", "filename", "file_name", "file_loc", "image", "jpeg", "png_loc")
 ID_NAMES = ("id", "object_id", "objid", "id_str", "dr7objid", "asset_id", "iauname", "galaxyid", "name")
 _COLOURS = ("r", "g", "b")
-log = logging.getLogger("deepfield")
 
 
 def read(
@@ -92,10 +91,11 @@ def read(
     if len(source) == 0:
         raise TableError(f"there are no images in {_name(images)}")
     first = _first(source, len(bands))
-    own = _own(images, len(first))
-    order = _order(own["bands"], tuple(bands), _name(images))
+    own = attributes(images, len(first))
+    order = order_of(own["bands"], tuple(bands), _name(images))
     bands = tuple(bands) or own["bands"]
-    psf_fwhm = tuple(psf_fwhm) or tuple(own["psf_fwhm"][k] for k in order) or own["psf_fwhm"]
+    widths = own["psf_fwhm"]
+    psf_fwhm = tuple(psf_fwhm) or (tuple(widths[k] for k in order) if widths and order else widths)
     pixel_scale = pixel_scale or own["pixel_scale"]
     frame, names = _frame(first, tuple(bands), size, crop)
     frame = replace(frame, order=order)
@@ -165,38 +165,6 @@ def cutouts(
     )
 
 
-def _own(images: Any, count: int) -> dict[str, Any]:
-    """What the attributes of an HDF5 file say of its images of so many bands, such as one a simulator wrote."""
-    told: dict[str, Any] = {"bands": (), "psf_fwhm": (), "pixel_scale": 0.0}
-    if not isinstance(images, str | os.PathLike) or Path(images).suffix.lower() not in (".hdf5", ".h5"):
-        return told
-    import h5py
-
-    with h5py.File(images, "r") as file:
-        found = {name: np.atleast_1d(file.attrs[name]).tolist() for name in told if name in file.attrs}
-    names = [b.decode() if isinstance(b, bytes) else b for b in found.get("bands", ())]
-    # Others may have attributes of these names that say something else.
-    told["bands"] = tuple(names) if len(names) == count and all(isinstance(b, str) for b in names) else ()
-    numbers = {n: v for n, v in found.items() if n != "bands" and all(isinstance(x, float | int) for x in v)}
-    widths = tuple(map(float, numbers.get("psf_fwhm", ())))
-    told["psf_fwhm"] = widths if len(widths) == count else ()
-    told["pixel_scale"] = float((numbers.get("pixel_scale") or [0.0])[0])
-    return told
-
-
-def _order(own: tuple[str, ...], wanted: tuple[str, ...], where: str) -> tuple[int, ...]:
-    """Which of the bands that a file names are wanted first, second, ...; empty for all as they are."""
-    if not own or not wanted or own == wanted:
-        return ()
-    if set(own) == set(wanted):
-        return tuple(own.index(name) for name in wanted)
-    said = f"{where} says that its bands are {', '.join(own)}"
-    if set(own) & set(wanted):
-        raise TableError(f"{said}, not {', '.join(wanted)}: other bands make other images")
-    log.warning("%s; they are taken to be %s", said, ", ".join(wanted))  # may be other names of the same
-    return ()
-
-
 def _name(images: Any) -> str:
     return f"'{images}'" if isinstance(images, str | os.PathLike) else f"the {type(images).__name__}"
 
@@ -235,7 +203,7 @@ def _first(source: Source, bands: int = 0) -> np.ndarray:
 
 
 def _open(images: Any, catalog: Any, column: Any, shape: Any) -> tuple[Source, Table]:
-    if hasattr(images, "unit"):
+    if hasattr(images, "to_value"):
         raise TableError(
             f"the images are a Quantity in {images.unit}: give plain numbers, such as images.to_value('nJy'), "
             "in the unit that the model learns or has learnt from"
