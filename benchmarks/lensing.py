@@ -66,7 +66,10 @@ def model_of(kind: str, survey: str) -> LensingModel | None:
 
 
 def scored(model: LensingModel, test: Images) -> dict[str, Any]:
-    found, label = lensing.find(model, test), test.table.column("is_lens")
+    found = lensing.find(model, test)
+    served = np.flatnonzero(np.isfinite(found.joint))  # not those without data
+    unserved, test, found = len(test) - len(served), test[served], lensing.find(model, test[served])
+    label = test.table.column("is_lens")
     along = {k: test.table.column(c) for k, c in {"theta_e": "theta_e", "snr": "source_snr"}.items()}
     result = score(found.probability, label, repeats=50, **along)  # type: ignore[arg-type]
     curves = {k: result.curves[k] for k in ("reliability", "completeness", "negatives")}
@@ -87,7 +90,8 @@ def scored(model: LensingModel, test: Images) -> dict[str, Any]:
         for k, m in parts.items()
     }  # fmt: skip
     return {
-        "metrics": told(result), "taken for lenses (p > 0.5)": taken, "auroc against each": apart, **easier,
+        "metrics": told(result), "without data": unserved, "taken for lenses (p > 0.5)": taken,
+        "auroc against each": apart, **easier,
         "threshold": threshold, **curves,
     }  # fmt: skip
 

@@ -51,7 +51,8 @@ def finding(found: dict[str, Any]) -> str:
             if not isinstance(part, dict):
                 continue
             if "auroc" in (numbers := part.get("metrics", part)):
-                rows.append([survey, name, *(number(numbers.get(k)) for k in FIND)])
+                few = f" ({part['images']} images)" if "images" in part and "metrics" not in part else ""
+                rows.append([survey, name + few, *(number(numbers.get(k)) for k in FIND)])
             rows += [
                 [survey, f"{name}, {s}", *(number(part[s].get(k)) for k in FIND)] for s in SUBSETS if s in part
             ]

@@ -1,8 +1,8 @@
 """The linear part of a conditional density in closed form, so that a net learns only what it leaves.
 
 y = b + A x + L z: A by ridge regression, L the Cholesky root of the residuals' covariance, z with a density that a
-head learns. A linear Gaussian model is exact before any training, and narrow posteriors come at order one. The map
-from y to z does not bend, so its Jacobian is one number.
+head learns. Mean and covariance of a linear Gaussian model are there before any training, and narrow posteriors
+come at order one. The map from y to z does not bend, so its Jacobian is one number.
 """
 
 from __future__ import annotations
