@@ -81,7 +81,8 @@ def benchmark(science: str) -> str:
     """The page that the benchmark of a science wrote, if it has been run."""
     page = HERE / "benchmarks" / f"{science}.md"
     if page.is_file():
-        return re.sub(r"^##", "###", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        text = re.sub(r"^# .*\n", "", page.read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
+        return re.sub(r"^##", "###", text, flags=re.MULTILINE)
     return (
         f"The benchmark has not been run yet: `make bench` runs `benchmarks/{science}.py`, which fills this part."
     )
