@@ -163,3 +163,19 @@ def test_the_stated_error_and_the_model(power, tmp_path):
         MatterPower("matter-power-miratitan")
     with pytest.raises(DeepfieldError, match="precision is 'double' or 'single'"):
         MatterPower(precision="half")
+
+
+def test_what_is_exact_goes_on_outside_the_box():
+    far, k = MatterPower(extrapolate=True), np.geomspace(1e-3, 10, 40)
+    inside = {"omega_m": 0.3, "omega_b": 0.05, "h": 0.7, "n_s": 1.0, "sigma_8": 0.8}
+    plain, steep, low = far(inside, k), far({**inside, "n_s": 1.5}, k), far({**inside, "sigma_8": 0.4}, k)
+    assert np.array_equal(plain, MatterPower()(inside, k))
+    assert np.ptp(np.log(steep / plain) - 0.5 * np.log(k)) < 1e-8 and np.allclose(4 * low, plain, rtol=1e-12)
+    fine = np.geomspace(1e-4, 50, 4000)
+    assert variance(fine, far({**inside, "n_s": 1.5}, fine), 8.0) ** 0.5 == pytest.approx(0.8, rel=2e-4)
+    with pytest.raises(DeepfieldError, match=r"n_s = 1\.5 is outside"):
+        MatterPower()({**inside, "n_s": 1.5}, k)
+    with pytest.raises(DeepfieldError, match=r"omega_m = 0\.7 is outside"):
+        far({**inside, "omega_m": 0.7}, k)
+    with pytest.raises(DeepfieldError, match="for the linear spectrum"):
+        MatterPower(nonlinear=True, extrapolate=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ MEANING = {
 }
 
 
-def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
+def read_cosmology(given: Any, free: Collection[str] = ()) -> tuple[Any, bool, Any]:
     """Parameters in the order of :data:`BOX`.
 
     Parameters
@@ -41,6 +41,8 @@ def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
         A mapping or table has the names of :data:`BOX`, each a number or (N,) of them. An astropy cosmology is
         flat
         LCDM; it must know its baryons, and n_s and sigma_8 are read from its ``meta`` (keys ``n`` and ``sigma8``).
+    free : names
+        Of parameters that may be outside the box.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def read_cosmology(given: Any) -> tuple[Any, bool, Any]:
     theta = theta[None] if one else theta
     if theta.ndim != 2 or theta.shape[1] != len(BOX):
         raise DeepfieldError(f"cosmologies are (N, 5): {', '.join(BOX)}; got the shape {tuple(theta.shape)}")
-    check_box(theta)
+    check_box(theta, free)
     if _is_tensor(theta):
         import torch
 
@@ -110,8 +112,8 @@ def plain_values(given: Mapping[str, Any], units: Mapping[str, str] | None = Non
         raise DeepfieldError(f"parameters are one number each or as many as one another, got {lengths}") from error
 
 
-def check_box(theta: Any) -> None:
-    """Refuse what the emulators have not learnt.
+def check_box(theta: Any, free: Collection[str] = ()) -> None:
+    """Refuse what the emulators have not learnt; of ``free`` parameters, what is not positive.
 
     Raises
     ------
@@ -119,7 +121,8 @@ def check_box(theta: Any) -> None:
         With the name, the value and the range of the first parameter that is outside.
     """
     values = theta.detach().cpu().numpy() if _is_tensor(theta) else theta
-    for name, column, (low, high) in zip(BOX, values.T, BOX.values()):
+    ranges = BOX | dict.fromkeys(free, (1e-3, 10.0))
+    for name, column, (low, high) in zip(BOX, values.T, ranges.values()):
         if column.min() >= low and column.max() <= high:  # False for NaN
             continue
         wrong = column[~((column >= low) & (column <= high))]

@@ -29,6 +29,7 @@ USUAL_SHARE = 0.2
 """Of baryons in the matter, for which errors are stated if no cosmology is given."""
 
 _NONLINEAR = (1e-4, 10.0)
+_EXACT = ("n_s", "sigma_8")  # parameters that enter the linear spectrum in closed form
 _TOGETHER = 32  # cosmologies that go through the halo model at once
 _MANY = 5000  # cosmologies for which laying out a grid pays
 
@@ -47,6 +48,14 @@ class MatterPower:
         at most 10 h/Mpc then.
     precision : str
         "double" or "single", of :meth:`on`; single is some 1e-6 off and faster.
+    extrapolate : bool
+        Let n_s and sigma_8 be outside the box: they enter the linear spectrum in closed form, and are as precise
+        there. The other parameters and the nonlinear spectrum have no safe extrapolation.
+
+    Raises
+    ------
+    DeepfieldError
+        If the options do not fit.
 
     Examples
     --------
@@ -60,8 +69,16 @@ class MatterPower:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = SHIPPED, *, nonlinear: bool = False, precision: str = "double"
+        self,
+        model: str | os.PathLike[str] = SHIPPED,
+        *,
+        nonlinear: bool = False,
+        precision: str = "double",
+        extrapolate: bool = False,
     ) -> None:
+        if extrapolate and nonlinear:
+            raise DeepfieldError("extrapolate=True is for the linear spectrum: the halo model is not exact in n_s")
+        self._free = _EXACT if extrapolate else ()
         if precision not in ("double", "single"):
             raise DeepfieldError(f"precision is 'double' or 'single', not '{precision}'")
         saved = load(model, domain="emulators")
@@ -120,14 +137,14 @@ class MatterPower:
         DeepfieldError
             If a parameter is outside the box, or k or z beyond their ranges: nothing is clipped.
         """
-        theta, one, xp = read_cosmology(cosmology)
+        theta, one, xp = read_cosmology(cosmology, self._free)
         wave, redshift = check_k(k, self.k_range), check_z(z)
         if self.nonlinear:
             if xp is not np:
                 raise DeepfieldError("the nonlinear spectrum takes numpy arrays: it has no gradients")
             parts = (theta[i : i + _TOGETHER] for i in range(0, len(theta), _TOGETHER))
             found = np.concatenate([self._halo_model(part, wave, redshift) for part in parts])
-        elif xp is np and len(theta) > _MANY:
+        elif xp is np and len(theta) > _MANY and not self._free:  # grids end where the box does
             found = self.on(wave, redshift)(theta)
         else:
             found = self.direct(theta, wave, redshift, xp)
@@ -162,7 +179,7 @@ class MatterPower:
         typical = np.exp(np.interp(np.log(wave), self._errors[0], np.log(self._errors[1])))
         if cosmology is None:
             return typical
-        theta, one, _ = read_cosmology(cosmology)
+        theta, one, _ = read_cosmology(cosmology, self._free)
         share = np.asarray(theta)[:, 1] / np.asarray(theta)[:, 0]
         found = typical * np.exp(self._steepness * (share - USUAL_SHARE))[:, None]
         return found[0] if one else found
