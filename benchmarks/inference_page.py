@@ -146,8 +146,7 @@ PARTS = {
     "calibration": (
         "Calibration",
         "Of the nets of `deepfield run inference`, around the posterior of the real data. The exact posteriors of "
-        "the same simulations are ranked beside the learnt ones: a draw of simulations can be an unlikely one. "
-        "Made before the densities had their linear part in closed form, and not run again since.",
+        "the same simulations are ranked beside the learnt ones: a draw of simulations can be an unlikely one.",
         calibration,
         "inference_cosmology.py calibration",
     ),
@@ -156,8 +155,7 @@ PARTS = {
         "One map of 128 x 128 pixels (sbi_lens), beside the published Hamiltonian chain over all its pixels. "
         "Shifts of means are in the chain's deviations; widths and areas (the root of the determinant of the "
         "covariance) are ratios to it. `power`: the power spectrum alone; `wavelets`: that and histograms of "
-        "wavelet coefficients. Made before the densities had their linear part in closed form, and not run again "
-        "since.",
+        "wavelet coefficients.",
         maps,
         "inference_maps.py power wavelets",
     ),
