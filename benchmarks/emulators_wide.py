@@ -4,7 +4,7 @@
     python benchmarks/emulators_wide.py train --work benchmarks/work/emulators
     python benchmarks/emulators_wide.py fixture --work benchmarks/work/emulators
 
-simulate needs CAMB (extra emulators), three seconds of processor time for each of 64 cosmologies of the design
+simulate needs CAMB (extra emulators), three seconds of processor time for each of 128 cosmologies of the design
 and eight for each of 20 held out; a second call goes on where the first was stopped.
 Result: benchmarks/results/emulators_wide.json.
 """
@@ -33,7 +33,7 @@ from deepfield.physics.power import variance
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "emulators_wide.json"
 WEIGHTS = HERE.parent / "src" / "deepfield" / "emulators" / "weights" / "matter-power-wide"
-RUNS, TESTS = 64, 20
+RUNS, TESTS = 128, 20
 VALIDATION = 6  # of the tests: they set stated errors, and are in no number that is printed
 REDSHIFTS = (0.0, 0.5, 1.0, 2.0, 3.0)
 K, NONLINEAR_K = np.geomspace(1e-4, 50, 300), np.geomspace(1e-4, 10, 200)
