@@ -18,20 +18,10 @@ from emulators_options import options
 from deepfield.core.files import atomic
 from deepfield.data import registry
 from deepfield.emulators.boltzmann import parameters, power_of
+from deepfield.emulators.nbody_linear import SIMULATED
 from deepfield.emulators.simulate import design
 
 RUNS = 256
-BOX = {
-    "omega_m_h2": (0.12, 0.155),
-    "omega_b_h2": (0.0215, 0.0235),
-    "sigma_8": (0.7, 0.9),
-    "h": (0.55, 0.85),
-    "n_s": (0.85, 1.05),
-    "w_0": (-1.3, -0.7),
-    "w_root": (0.3, 1.29),
-    "omega_nu_h2": (0.0, 0.01),
-}
-"""Moran et al. (2023), equation 1."""
 
 
 def solve(row: dict[str, float], z: np.ndarray) -> Any:
@@ -67,7 +57,7 @@ def one(row: dict[str, float], k: np.ndarray, z: np.ndarray, path: Path) -> None
         name: power_of(results, k / h, rising, nonlinear=name == "nonlinear")[::-1] / h**3
         for name in ("linear", "nonlinear")
     }
-    theta = [row[name] for name in BOX]
+    theta = [row[name] for name in SIMULATED]
     with atomic(path) as temporary:
         np.savez(temporary, theta=theta, k=k, z=np.sort(z)[::-1], cpu=time.process_time() - clock, **found)
 
@@ -76,11 +66,11 @@ def main(work: Path, seconds: float) -> None:
     work.mkdir(parents=True, exist_ok=True)
     began, simulations = time.monotonic(), registry.load("miratitan4")
     k, z = (np.asarray(simulations.meta[name], dtype=float) for name in ("k", "z"))
-    table = design(BOX, RUNS, seed=0)
+    table = design(SIMULATED, RUNS, seed=0)
     for i in range(RUNS):
         path = work / f"m{i:03d}.npz"
         if not path.exists() and time.monotonic() - began < seconds:
-            one({name: float(table[name][i]) for name in BOX}, k, z, path)
+            one({name: float(table[name][i]) for name in SIMULATED}, k, z, path)
     print(len(list(work.glob("m[0-9]*.npz"))), "of", RUNS, "are there")
 
 

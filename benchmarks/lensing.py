@@ -68,25 +68,26 @@ def model_of(kind: str, survey: str) -> LensingModel | None:
 def scored(model: LensingModel, test: Images) -> dict[str, Any]:
     found = lensing.find(model, test)
     served = np.flatnonzero(np.isfinite(found.joint))  # not those without data
-    unserved, test, found = len(test) - len(served), test[served], lensing.find(model, test[served])
+    unserved, test = len(test) - len(served), test[served]
+    probability, joint = found.probability[served], found.joint[served]
     label = test.table.column("is_lens")
     along = {k: test.table.column(c) for k, c in {"theta_e": "theta_e", "snr": "source_snr"}.items()}
-    result = score(found.probability, label, repeats=50, **along)  # type: ignore[arg-type]
+    result = score(probability, label, repeats=50, **along)  # type: ignore[arg-type]
     curves = {k: result.curves[k] for k in ("reliability", "completeness", "negatives")}
     kinds = np.asarray(test.table["kind"]).astype(str)
-    threshold = float(np.sort(found.joint[label == 0])[::-1][min(10, int((label == 0).sum()) - 1)])
+    threshold = float(np.sort(joint[label == 0])[::-1][min(10, int((label == 0).sum()) - 1)])
     names = [str(k) for k in np.unique(kinds) if k != "lens"]
-    taken = {k: float((found.probability[kinds == k] > 0.5).mean()) for k in names}
+    taken = {k: float((probability[kinds == k] > 0.5).mean()) for k in names}
     lens = kinds == "lens"
-    apart = {k: auroc(found.joint[lens | (kinds == k)], label[lens | (kinds == k)]) for k in names}
+    apart = {k: auroc(joint[lens | (kinds == k)], label[lens | (kinds == k)]) for k in names}
     parts = {
         "galaxies alone against all lenses": np.isin(kinds, (*GALAXIES, "lens")),
         "galaxies alone against lenses of S/N above 50 wider than the PSF": np.isin(kinds, GALAXIES)
         | lens & secure(test),
     }
     easier = {
-        k: {"auroc": auroc(found.joint[m], label[m]), "tpr0": tpr_at(found.joint[m], label[m], 0),
-            "tpr10": tpr_at(found.joint[m], label[m], 10), "images": int(m.sum())}
+        k: {"auroc": auroc(joint[m], label[m]), "tpr0": tpr_at(joint[m], label[m], 0),
+            "tpr10": tpr_at(joint[m], label[m], 10), "images": int(m.sum())}
         for k, m in parts.items()
     }  # fmt: skip
     return {

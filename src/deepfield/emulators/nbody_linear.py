@@ -25,7 +25,19 @@ from deepfield.physics.power import dark_share, neutrino_growth
 
 Array = NDArray[np.float64]
 
-INPUTS = ("omega_m_h2", "omega_b_h2", "sigma_8", "h", "n_s", "w_0", "w_root", "omega_nu_h2")
+SIMULATED: dict[str, tuple[float, float]] = {
+    "omega_m_h2": (0.12, 0.155),
+    "omega_b_h2": (0.0215, 0.0235),
+    "sigma_8": (0.7, 0.9),
+    "h": (0.55, 0.85),
+    "n_s": (0.85, 1.05),
+    "w_0": (-1.3, -0.7),
+    "w_root": (0.3, 1.29),
+    "omega_nu_h2": (0.0, 0.01),
+}
+"""The box of the Mira-Titan design (Moran et al. 2023, equation 1)."""
+
+INPUTS = tuple(SIMULATED)
 """Parameters of the Mira-Titan design; ``w_root`` is the fourth root of -w_0 - w_a."""
 
 EPOCHS = (0.03, 0.1, 0.3)

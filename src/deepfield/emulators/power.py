@@ -148,9 +148,7 @@ class MatterPower:
             found = self.on(wave, redshift)(theta)
         else:
             found = self.direct(theta, wave, redshift, xp)
-        if np.ndim(z) == 0:
-            found = found[:, 0]
-        return found[0] if one else found
+        return asked(found, z, one)
 
     def _halo_model(self, theta: Array, k: Array, z: Array) -> Array:
         """HMcode2020 on the linear spectra: (N, Z, K)."""
@@ -233,6 +231,13 @@ def check_k(k: ArrayLike, limits: tuple[float, float] = K_RANGE) -> Array:
     if (np.diff(wave) <= 0).any():
         raise DeepfieldError("k should increase: sort it, without repeated values")
     return wave
+
+
+def asked(found: Any, z: ArrayLike, one: bool) -> Any:
+    """Answers (N, Z, K) without the axes that were not asked for: of one cosmology, and of a single number z."""
+    if np.ndim(z) == 0:
+        found = found[:, 0]
+    return found[0] if one else found
 
 
 def check_z(z: ArrayLike) -> Array:

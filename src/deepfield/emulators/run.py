@@ -21,7 +21,7 @@ from deepfield.data import registry
 from deepfield.emulators import figures
 from deepfield.emulators.model import EmulatorConfig
 from deepfield.emulators.nbody import FEATURES, ratios, reference
-from deepfield.emulators.nbody_linear import INPUTS
+from deepfield.emulators.nbody_linear import INPUTS, SIMULATED
 from deepfield.emulators.parameters import BOX
 from deepfield.emulators.power import MatterPower
 from deepfield.emulators.score import learning_curve, leave_out, score
@@ -138,17 +138,7 @@ def _data(name: str | None, seed: int) -> tuple[Table, str]:
         if name is not None:
             raise
         log.warning("%s; going on with HMcode2020 in place of simulations", error)
-    ranges = {
-        "omega_m_h2": (0.12, 0.155),
-        "omega_b_h2": (0.0215, 0.0235),
-        "sigma_8": (0.7, 0.9),
-        "h": (0.55, 0.85),
-        "n_s": (0.85, 1.05),
-        "w_0": (-1.3, -0.7),
-        "w_root": (0.3, 1.2),
-        "omega_nu_h2": (0.0, 0.01),
-    }
-    table = design(ranges, 48, seed=seed)
+    table = design({**SIMULATED, "w_root": (0.3, 1.2)}, 48, seed=seed)
     k, z = np.geomspace(1e-3, 5, 60), np.array([1.0, 0.0])
     theta = np.stack([table.column(n) for n in INPUTS], -1)
     # A baryonic kind of suppression, so that there is something to learn.

@@ -25,7 +25,7 @@ from deepfield.emulators.boltzmann import NEUTRINO_MASS
 from deepfield.emulators.direct import NODES, Direct, sphere
 from deepfield.emulators.model import Emulator, EmulatorConfig, rows_of
 from deepfield.emulators.parameters import BOX, plain_values
-from deepfield.emulators.power import K_RANGE, MatterPower, check_k, check_z
+from deepfield.emulators.power import K_RANGE, MatterPower, asked, check_k, check_z
 from deepfield.emulators.train import train
 from deepfield.physics.cosmology import HUBBLE_DISTANCE
 from deepfield.physics.hmcode import hmcode
@@ -267,10 +267,7 @@ class WidePower:
                 parts.append(self._halo_model(theta[part], None if heat is None else heat[part], wave, redshift))
             else:
                 parts.append(self._linear(theta[part], wave, redshift))
-        found = np.concatenate(parts)
-        if np.ndim(z) == 0:
-            found = found[:, 0]
-        return found[0] if one else found
+        return np.asarray(asked(np.concatenate(parts), z, one))
 
     def _linear(self, theta: Array, k: Array, z: Array) -> Array:
         """(N, Z, K)."""
@@ -312,9 +309,7 @@ class WidePower:
         else:
             spread = self.emulator.expand(*self.emulator.components(features(theta[:, _OWN]))).std
             found = np.abs(_laid_out(spread, wave, redshift))
-        if np.ndim(z) == 0:
-            found = found[:, 0]
-        return found[0] if one else found
+        return np.asarray(asked(found, z, one))
 
 
 _OWN = [list(WIDE_BOX).index(name) for name in FEATURES]

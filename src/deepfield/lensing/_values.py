@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,12 @@ def in_range(name: str, value: Tensor) -> None:
 def lift(value: Tensor, x: Tensor) -> Tensor:
     """A parameter () or (B,) that broadcasts with positions (B, ...)."""
     return value.reshape(-1, *[1] * (x.dim() - 1)) if value.dim() else value
+
+
+def batch_of(numbers: Iterable[Tensor]) -> int | None:
+    """How many objects parameters () or (B,) are of; None where all are shared."""
+    sizes = [len(value) for value in numbers if value.dim()]
+    return max(sizes) if sizes else None
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.lensing._values import RANGES, in_range, lift, pick, tensor
+from deepfield.lensing._values import RANGES, batch_of, in_range, lift, pick, tensor
 from deepfield.lensing.profiles import PROFILES, Hessian, Pair, bent_by_sie, sie_numbers
 from deepfield.physics.lensing import delay_unit
 
@@ -153,8 +153,7 @@ class Lens:
     @property
     def batch(self) -> int | None:
         """How many lenses there are; None for one lens without an axis of lenses."""
-        sizes = [len(p) for d in self.deflectors for p in d.parameters.values() if p.dim()]
-        return max(sizes) if sizes else None
+        return batch_of(p for d in self.deflectors for p in d.parameters.values())
 
     @property
     def centres(self) -> list[Pair]:
@@ -262,8 +261,7 @@ class _Ready:
 
     @property
     def batch(self) -> int | None:
-        sizes = [len(value) for _, numbers in self.parts for value in numbers if value.dim()]
-        return max(sizes) if sizes else None
+        return batch_of(value for _, numbers in self.parts for value in numbers)
 
     def source(self, x: Tensor, y: Tensor) -> Pair:
         """Where in the source plane light seen at (x, y) comes from."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepfield.lensing._values import in_range, lift, pick, tensor
+from deepfield.lensing._values import batch_of, in_range, lift, pick, tensor
 from deepfield.physics import galaxies as ga
 
 
@@ -89,7 +89,7 @@ class Sersic:
     @property
     def batch(self) -> int | None:
         """How many objects there are; None for one that all lenses share."""
-        return _batch(getattr(self, field.name) for field in fields(self))
+        return batch_of(getattr(self, field.name) for field in fields(self))
 
     def brightness(self, x: Any, y: Any) -> Tensor:
         """Surface brightness at (x, y) arcsec, in units of flux per arcsec^2; positions as for a lens."""
@@ -111,7 +111,7 @@ class _Ready:
 
     @property
     def batch(self) -> int | None:
-        return _batch(self.numbers)
+        return batch_of(self.numbers)
 
     def brightness(self, x: Tensor, y: Tensor) -> Tensor:
         x0, y0, cos, sin, cos_q, sin_q, power, steep, central = (lift(value, x) for value in self.numbers)
@@ -120,8 +120,3 @@ class _Ready:
         # Not quite the centre, where n above 1 has an infinite slope.
         radius2 = torch.addcmul(torch.addcmul(x.new_tensor(1e-12), major, major), minor, minor)
         return central * torch.exp2(-steep * torch.exp2(torch.log2(radius2) * power))
-
-
-def _batch(numbers: Iterable[Tensor]) -> int | None:
-    sizes = [len(value) for value in numbers if value.dim()]
-    return max(sizes) if sizes else None
