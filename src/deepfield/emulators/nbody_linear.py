@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
 from deepfield.core.table import Table
-from deepfield.emulators.direct import NODES, Direct, sphere
+from deepfield.emulators.direct import NODES, sphere
 from deepfield.emulators.model import Emulator, EmulatorConfig
-from deepfield.emulators.power import MatterPower
+from deepfield.emulators.power import shipped_direct
 from deepfield.emulators.train import train
 from deepfield.physics.hmcode import Growth
 from deepfield.physics.power import dark_share, neutrino_growth
@@ -105,7 +105,7 @@ class LinearPower:
 
         def linear(q: Array) -> Array:
             both = np.concatenate([q, NODES])
-            shape = both ** tilt[:, None] * _direct().smallest(m, b, h, both) ** 2
+            shape = both ** tilt[:, None] * shipped_direct().smallest(m, b, h, both) ** 2
             inverse = np.repeat(both * h[:, None], n, 0)
             whole = neutrino_growth(inverse, each(m), each(light / m), growth)[1]
             spectra = shape[:, None] * ((growth[:, None] * whole) ** 2).reshape(len(m), n, -1)
@@ -137,8 +137,3 @@ def _features(theta: Array) -> Array:
     m, b, _, h, tilt, w0, root, light = theta.T
     shares = [dark_share(np.log(a), m / h**2, w0, -(root**4) - w0) for a in EPOCHS]
     return np.column_stack([m, b, h, tilt, w0, light, *shares])
-
-
-@functools.cache
-def _direct() -> Direct:
-    return MatterPower().direct

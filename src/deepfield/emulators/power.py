@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,6 +181,12 @@ class MatterPower:
         share = np.asarray(theta)[:, 1] / np.asarray(theta)[:, 0]
         found = typical * np.exp(self._steepness * (share - USUAL_SHARE))[:, None]
         return found[0] if one else found
+
+
+@cache
+def shipped_direct() -> Direct:
+    """The linear spectrum that comes with the package, for what is built on it."""
+    return MatterPower().direct
 
 
 def save_linear(

@@ -10,7 +10,6 @@ statistic is (:mod:`deepfield.emulators.train`). The nonlinear spectrum is HMcod
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +21,10 @@ from scipy.interpolate import CubicSpline
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.table import Table
 from deepfield.emulators.boltzmann import NEUTRINO_MASS
-from deepfield.emulators.direct import NODES, Direct, sphere
+from deepfield.emulators.direct import NODES, sphere
 from deepfield.emulators.model import Emulator, EmulatorConfig, rows_of
 from deepfield.emulators.parameters import BOX, plain_values
-from deepfield.emulators.power import K_RANGE, MatterPower, asked, check_k, check_z
+from deepfield.emulators.power import K_RANGE, asked, check_k, check_z, shipped_direct
 from deepfield.emulators.train import train
 from deepfield.physics.cosmology import HUBBLE_DISTANCE
 from deepfield.physics.hmcode import hmcode
@@ -144,7 +143,7 @@ def base(theta: Array, k: Array, z: ArrayLike) -> Array:
     shape = []
     for i, shift in enumerate(moved):
         own = slice(i, i + 1)
-        shape.append(_direct().smallest(cold[own], baryons[own], h[own], k * shift)[0])
+        shape.append(shipped_direct().smallest(cold[own], baryons[own], h[own], k * shift)[0])
     # Height, place and steepness of the step are fitted to the design; the regression sees what they leave.
     place = 0.0103 * np.maximum(m_nu / 3, 1e-6) ** 0.645 * matter**0.351
     height = 2.16 * (light / matter) - 2.12 * (light / matter) ** 2
@@ -157,11 +156,6 @@ def base(theta: Array, k: Array, z: ArrayLike) -> Array:
 
     whole = neutrino_growth(each(wave), each(matter), each(light / matter), grown.ravel())[1]
     return (shape * step)[:, None] * grown[..., None] * whole.reshape(len(theta), n, -1)
-
-
-@functools.cache
-def _direct() -> Direct:
-    return MatterPower().direct
 
 
 def features(theta: Array) -> Array:
