@@ -1,6 +1,4 @@
-"""The three estimators: shapes, the contrastive loss against its formula, configurations."""
-
-import math
+"""The three estimators: shapes, seeds, configurations."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import torch
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.inference.encoding import Encoding
-from deepfield.inference.model import InferenceConfig, RatioNet, build, contrastive
+from deepfield.inference.model import InferenceConfig, build
 
 VECTOR = Encoding.fit(np.random.default_rng(0).normal(size=(50, 4)))
 MAPS = Encoding.fit(np.random.default_rng(0).normal(size=(10, 2, 32, 32)))
@@ -40,44 +38,6 @@ def test_members_differ_and_seeds_repeat():
     weights = [p for p in one.parameters() if p.dim() > 1]
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
     assert not torch.equal(one.net.nets[0].net.embed.weight, one.net.nets[1].net.embed.weight) and weights
-
-
-class Known(torch.nn.Module):
-    """log r = a x u, in the place of a net."""
-
-    net = property(lambda self: self)
-
-    def features(self, x):
-        return x
-
-    def table(self, x, u):
-        return 0.3 * x @ u.T
-
-
-def test_the_contrastive_loss_is_that_of_the_paper():
-    x, u = torch.randn(4, 1), torch.randn(4, 1)
-    r = (0.3 * x * u.T).exp()  # of row i of x with row j of u
-    for k in (1, 2, 3):
-        expected = 0.0
-        for i in range(4):
-            others = [r[i, (i - s) % 4] for s in range(1, k + 1)]
-            mixed = [r[i, i], *others[:-1]]
-            expected -= 0.5 * math.log(k / (k + sum(others))) + 0.5 * math.log(r[i, i] / (k + sum(mixed)))
-        assert float(contrastive(Known(), x, u, contrasts=k)) == pytest.approx(expected / 4, rel=1e-5)
-
-
-def test_one_contrast_is_the_plain_classifier():
-    x, u = torch.randn(6, 1), torch.randn(6, 1)
-    own, other = 0.3 * (x * u)[:, 0], 0.3 * (x * u.roll(1, 0))[:, 0]
-    plain = torch.nn.functional.binary_cross_entropy_with_logits
-    expected = 0.5 * (plain(own, torch.ones(6)) + plain(other, torch.zeros(6)))
-    assert float(contrastive(Known(), x, u, contrasts=1)) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_the_ratio_net_reads_one_row():
-    net = RatioNet(VECTOR, 2, InferenceConfig(method="nre", **TINY)).eval()
-    x, u = torch.randn(3, 4), torch.randn(3, 2)
-    assert torch.allclose(net(torch.cat([x, u], 1))[:, 0], net.ratio(net.features(x), u))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_draws_come_from_all_members(toy):
     """One of two members is moved by one: half of the draws move with it."""
     posterior = train(toy.table[:400], toy.prior, epochs=1, **{**toy.small, "members": 2})
     before = posterior.sample(X, 20_000, seed=0)
-    posterior.model.head.members[1].shift += 1.0
+    posterior.model.head.members[1].linear.shift += 1.0
     after = posterior.sample(X, 20_000, seed=0)
     moved = np.abs(after - before - 1) < 1e-5
     assert (moved | (np.abs(after - before) < 1e-5)).all()

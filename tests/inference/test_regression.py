@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal
 
 from deepfield.core.heads import Head
 from deepfield.inference import simulate, train
-from deepfield.inference.regression import FARTHEST, Regressed, WithInput
+from deepfield.inference.regression import FARTHEST, Linear, Regressed
 
 SLOPE = np.array([[0.8, -0.2], [0.1, 0.5], [0.0, 0.3]])
 ROOT = np.array([[0.05, 0.0], [0.04, 0.02]])
@@ -59,25 +59,26 @@ def test_draws_follow_the_density(head):
 def test_few_rows_do_not_look_better_than_they_are():
     head = Regressed(Standard(), 2, given=20).regress(*pairs(40, columns=20))
     x, y = pairs(2000, seed=2, columns=20)
-    z = (y - head(torch.cat([x, torch.zeros(2000, 1)], 1)).centre) @ head.whiten.T
+    z = (y - head(torch.cat([x, torch.zeros(2000, 1)], 1)).centre) @ head.linear.whiten.T
     assert 0.6 < float(z.std()) < 1.5  # those of the fitted rows themselves make it 1.58
 
 
 def test_without_inputs_it_is_a_mean_and_a_covariance():
     head = Regressed(Standard(), 2, given=0).regress(torch.zeros(500, 1, 8, 8), y := pairs(500)[1])
-    z = (y - head(torch.zeros(1, 1)).centre) @ head.whiten.T
+    z = (y - head(torch.zeros(1, 1)).centre) @ head.linear.whiten.T
     assert np.cov(z.T.numpy()) == pytest.approx(np.eye(2), abs=0.02)
 
 
 def test_an_odd_input_does_not_run_away():
-    features = WithInput(torch.nn.Identity())(torch.tensor([[1e9, 0.0]]))
-    assert features.tolist() == [[FARTHEST, 0.0, 1e9, 0.0]]
+    part = Linear(2, given=3).fit(*pairs(500))
+    far, edge = part.centre(torch.tensor([[1e9, 0.0, 0.0], [FARTHEST, 0.0, 0.0]]))
+    assert torch.equal(far, edge)
 
 
 def test_targets_that_the_inputs_give_exactly_keep_a_width():
     x = pairs(500)[0]
     head = Regressed(Standard(), 2, given=3).regress(x, x[:, :2])
-    assert torch.isfinite(head.whiten).all() and float(head.whiten.diagonal().max()) < 1e3
+    assert torch.isfinite(head.linear.whiten).all() and float(head.linear.whiten.diagonal().max()) < 1e3
 
 
 @pytest.mark.parametrize("method", ["npe", "nle"])

@@ -55,7 +55,7 @@ def test_a_second_cycle_follows_while_the_loss_falls_and_is_kept_if_it_is_better
         after.append(({k: v.clone() for k, v in model.state_dict().items()}, history))
         return history
 
-    for name, value in (("fit", fit), ("_STEPS", 1), ("_FALLING", falling)):
+    for name, value in (("fit", fit), ("_STEPS", 1), ("_FALLING", falling), ("_PATIENCE", 1.0)):
         monkeypatch.setattr(module, name, value)
     found = train(toy.table[:400], toy.prior, **{**toy.small, "batch": 128})
     losses = [min(history.validation) for _, history in after]

@@ -9,9 +9,7 @@ Each is a net and a head, fitted by :func:`deepfield.core.fit.fit`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +21,7 @@ from deepfield.core.heads import Bernoulli, Head
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ConvNet, ResidualMLP
 from deepfield.inference.encoding import Encoding
+from deepfield.inference.ratio import RatioNet
 from deepfield.inference.regression import Regressed, WithInput
 
 METHODS = ("npe", "nle", "nre")
@@ -44,13 +43,13 @@ class InferenceConfig:
     width, blocks, context : int
         Of the embedding: width and residual blocks of its net, and the features it gives.
     hidden, components : int
-        Of the density: width of its nets, and Gaussians in each factor.
+        Of the density: width of its nets, and Gaussians in each factor; of NRE, Gaussians over the parameters.
     dropout : float
-        -1 chooses for the method: half of what is known of the parameters in NPE stands in few simulations.
+        -1 chooses for the method: more where a net sees the data, of which few simulations are known by heart.
     contrasts : int
         Of NRE: shuffled parameters for each simulation (NRE-C); 1 is the plain classifier.
     rank : int
-        Of NRE: features of the data and of the parameters whose product is log r.
+        Of NRE: features of the parameters that tilt each Gaussian.
     epochs : int
         0 takes as many as make 2,000 steps, from 20 to 300, and that once more where the held-out loss is still
         falling at their end.
@@ -64,17 +63,17 @@ class InferenceConfig:
     method: str = "npe"
     members: int = 2
     density: str = "mixture"
-    width: int = 128
+    width: int = 64
     blocks: int = 1
     context: int = 32
-    hidden: int = 64
+    hidden: int = 32
     components: int = 8
     dropout: float = -1.0
-    contrasts: int = 255
-    rank: int = 128
+    contrasts: int = 127
+    rank: int = 32
     epochs: int = 0
-    batch: int = 256
-    learning_rate: float = 4e-3
+    batch: int = 128
+    learning_rate: float = 0.014
     validation: float = 0.1
     seed: int = 0
 
@@ -101,7 +100,7 @@ class InferenceConfig:
 
     def drop(self) -> float:
         """The dropout that is meant."""
-        return self.dropout if self.dropout >= 0 else {"npe": 0.3, "nle": 0.1, "nre": 0.1}[self.method]
+        return self.dropout if self.dropout >= 0 else {"npe": 0.3, "nle": 0.1, "nre": 0.3}[self.method]
 
 
 class MapEmbedding(nn.Module):
@@ -113,44 +112,6 @@ class MapEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
-
-
-class RatioNet(nn.Module):
-    """log r(x, u) (N, 1) of encoded data and parameters in one row, [x, u]: the product f(x) g(u) of two nets.
-
-    That form is exact for exponential families, whose log-likelihood is a product of statistics and natural
-    parameters, and comes as near as one likes to any other with more features. Its gain: a batch of B pairs is
-    compared with all B (B - 1) wrong pairs in one product of matrices.
-
-    Parameters
-    ----------
-    encoding : Encoding
-    dim : int
-        Number of parameters.
-    """
-
-    def __init__(self, encoding: Encoding, dim: int, config: InferenceConfig) -> None:
-        super().__init__()
-        self.shape, self.dim = _out(encoding), dim
-        config = replace(config, context=config.rank)
-        self.embed = embedding(encoding, config)
-        self.inner = _net(dim, config)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Of data (N, ...) alone."""
-        return self.embed(x)
-
-    def ratio(self, features: Tensor, u: Tensor) -> Tensor:
-        """The log of r (N,)."""
-        return (features * self.inner(u)).sum(-1)
-
-    def table(self, features: Tensor, u: Tensor) -> Tensor:
-        """The log of r (N, M) of N data with each of M parameters."""
-        return features @ self.inner(u).T
-
-    def forward(self, pair: Tensor) -> Tensor:
-        x, u = pair[:, : -self.dim], pair[:, -self.dim :]
-        return self.ratio(self.embed(x.reshape(-1, *self.shape)), u)[:, None]
 
 
 def _out(encoding: Encoding) -> tuple[int, ...]:
@@ -185,7 +146,9 @@ def _member(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
     if config.method == "npe":
         return _density(embedding(encoding, config), dim, config, given=0 if encoding.is_map else encoding.dim)
     if config.method == "nre":
-        return Model(RatioNet(encoding, dim, config), Bernoulli())
+        inner = _net(dim, replace(config, context=config.rank))
+        sizes = {name: getattr(config, name) for name in ("context", "components", "rank")}
+        return Model(RatioNet(embedding(encoding, config), inner, _out(encoding), dim, **sizes), Bernoulli())
     if encoding.is_map:
         raise DeepfieldError("a likelihood of whole maps is out of reach: use npe, nre or summaries")
     return _density(_net(dim, config), encoding.dim, config, given=dim)
@@ -199,33 +162,3 @@ def build(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
             torch.manual_seed(config.seed * 1009 + k)
             members.append(_member(encoding, dim, config))
     return ensemble(members)
-
-
-def contrastive(model: Any, x: Tensor, u: Tensor, *, contrasts: int) -> Tensor:
-    r"""The loss of NRE-C (Miller, Weniger & Forre 2022, equations 9 to 12, gamma = 1); NRE-A for one contrast.
-
-    K sets of parameters stand beside the data: either all K are shuffled, or one of them made the data. The
-    probability of the first is K / (K + sum_k r_k), so that the net is log r itself, without the unknown
-    function of x that other multi-class losses leave open.
-
-    Parameters
-    ----------
-    model : Model
-        Of a :class:`RatioNet`.
-    x : Tensor (B, ...)
-        Encoded data.
-    u : Tensor (B, D)
-        The parameters that made them; shuffled ones are those of other rows.
-    contrasts : int
-        K, less than B.
-    """
-    size, net = len(u), model.net
-    count = min(contrasts, size - 1)
-    rows = torch.arange(size, device=u.device)
-    # Row i: its own parameters, then those of the K rows before it.
-    chosen = (rows[:, None] - torch.arange(count + 1, device=u.device)) % size
-    log_r = net.table(net.features(x), u).gather(1, chosen)
-    log_k = math.log(count)
-    neither = torch.logaddexp(log_r.new_tensor(log_k), torch.logsumexp(log_r[:, 1:], 1)) - log_k
-    joint = torch.logaddexp(log_r.new_tensor(log_k), torch.logsumexp(log_r[:, :-1], 1)) - log_r[:, 0]
-    return 0.5 * (neither + joint).mean()

@@ -193,7 +193,7 @@ class Posterior:
             features = [net.features(x) for net in parts]
 
         def ratio(u: Tensor) -> Tensor:
-            each = [net.ratio(_over_and_over(f, u), u) for net, f in zip(parts, features)]
+            each = [net.ratio(f, u) for net, f in zip(parts, features)]
             return torch.logsumexp(torch.stack(each), 0) - float(np.log(len(parts)))
 
         return ratio

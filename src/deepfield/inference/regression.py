@@ -29,71 +29,53 @@ class WithInput(nn.Module):
         self.net: Any = net
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x.clamp(-FARTHEST, FARTHEST), self.net(x)], -1)
+        return torch.cat([x, self.net(x)], -1)
 
 
-class RegressedDistribution(Distribution):
-    """The density of y = b + A x + L z for features (..., K + inner), the first K of them x."""
-
-    arg_constraints = {}  # noqa: RUF012
-    has_rsample = False
-
-    def __init__(self, head: Regressed, features: Tensor) -> None:
-        self.head = head
-        self.centre = head.shift + features[..., : head.given] @ head.slope
-        self.inner = head.inner(features[..., head.given :])
-        super().__init__(features.shape[:-1], head.shift.shape, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        z = (value - self.centre) @ self.head.whiten.T
-        return self.inner.log_prob(z) + self.head.whiten.diagonal().log().sum()
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        z = self.inner.sample(torch.Size(sample_shape))
-        rows = torch.linalg.solve_triangular(self.head.whiten, z.reshape(-1, z.shape[-1]).T, upper=False).T
-        return self.centre + rows.reshape(z.shape)
-
-
-class Regressed(Head):
-    """A head over the whitened residuals of a linear regression on the first ``given`` features.
+class Linear(nn.Module):
+    """b, A and the inverse of L, found once.
 
     Parameters
     ----------
-    inner : Head
-        Over ``dim`` numbers.
+    dim : int
+        Of y.
     given : int
-        0 leaves a mean and a covariance.
+        Of x, the first so many numbers of what it is asked with; 0 leaves a mean and a covariance.
 
     Examples
     --------
-    >>> from deepfield.core.autoregressive import AutoregressiveMixture
-    >>> head = Regressed(AutoregressiveMixture(2, context=4, hidden=8), 2, given=3)
-    >>> head(torch.zeros(5, head.n_features)).log_prob(torch.zeros(5, 2)).shape
-    torch.Size([5])
+    >>> x = torch.randn(1000, 1)
+    >>> part = Linear(1, given=1).fit(x, 2 * x + 0.1 * torch.randn(1000, 1))
+    >>> bool(abs(part.centre(torch.ones(1, 1)) - 2) < 0.05), bool(abs(part.whiten - 10) < 1)
+    (True, True)
     """
 
     shift: Tensor
     slope: Tensor
     whiten: Tensor
 
-    def __init__(self, inner: Head, dim: int, *, given: int) -> None:
-        super().__init__(inner=inner.config, dim=dim, given=given)
-        self.inner, self.given, self.n_features = inner, given, given + inner.n_features
+    def __init__(self, dim: int, *, given: int) -> None:
+        super().__init__()
+        self.given = given
         self.register_buffer("shift", torch.zeros(dim))
         self.register_buffer("slope", torch.zeros(given, dim))
         self.register_buffer("whiten", torch.eye(dim))
 
-    def forward(self, features: Tensor) -> RegressedDistribution:
-        return RegressedDistribution(self, features)
+    def centre(self, x: Tensor) -> Tensor:
+        """B + A x of inputs (..., K), K >= given: (..., dim)."""
+        return self.shift + _near(x[..., : self.given]) @ self.slope
+
+    def log_volume(self) -> Tensor:
+        """-log det L."""
+        return self.whiten.diagonal().log().sum()
 
     @torch.no_grad()
-    def regress(self, x: Tensor, y: Tensor) -> Regressed:
-        """Fit the linear part to inputs (N, K) and targets (N, dim), K >= given.
+    def fit(self, x: Tensor, y: Tensor) -> Linear:
+        """Find them for inputs (N, K) and targets (N, dim).
 
         The residuals are those of each row left out, so that few rows do not look better than they are.
         """
-        x, y = x.flatten(1)[:, : self.given].double().clamp(-FARTHEST, FARTHEST), y.double()
+        x, y = _near(x.flatten(1)[:, : self.given]).double(), y.double()
         rows, middle, spread = len(y), y.mean(0), y.std(0).clamp_min(1e-12)
         centred = x - x.mean(0)
         # A ridge that weighs as one row for each column: nothing to many rows, much to few.
@@ -110,4 +92,63 @@ class Regressed(Head):
         self.slope.copy_(slope)
         self.shift.copy_(middle - x.mean(0) @ slope)
         self.whiten.copy_(torch.linalg.solve_triangular(root, torch.eye(len(own), dtype=x.dtype), upper=False))
+        return self
+
+
+def _near(x: Tensor) -> Tensor:
+    return x.clamp(-FARTHEST, FARTHEST)
+
+
+class RegressedDistribution(Distribution):
+    """The density of y = b + A x + L z for features (..., K + inner), the first K of them x."""
+
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
+
+    def __init__(self, head: Regressed, features: Tensor) -> None:
+        self.linear = head.linear
+        self.centre = head.linear.centre(features)
+        self.inner = head.inner(features[..., head.linear.given :])
+        super().__init__(features.shape[:-1], head.linear.shift.shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        z = (value - self.centre) @ self.linear.whiten.T
+        return self.inner.log_prob(z) + self.linear.log_volume()
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        z = self.inner.sample(torch.Size(sample_shape))
+        rows = torch.linalg.solve_triangular(self.linear.whiten, z.reshape(-1, z.shape[-1]).T, upper=False).T
+        return self.centre + rows.reshape(z.shape)
+
+
+class Regressed(Head):
+    """A head over the whitened residuals of a linear regression on the first ``given`` features.
+
+    Parameters
+    ----------
+    inner : Head
+        Over ``dim`` numbers.
+    dim, given : int
+        As of :class:`Linear`.
+
+    Examples
+    --------
+    >>> from deepfield.core.autoregressive import AutoregressiveMixture
+    >>> head = Regressed(AutoregressiveMixture(2, context=4, hidden=8), 2, given=3)
+    >>> head(torch.zeros(5, head.n_features)).log_prob(torch.zeros(5, 2)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, inner: Head, dim: int, *, given: int) -> None:
+        super().__init__(inner=inner.config, dim=dim, given=given)
+        self.linear = Linear(dim, given=given)
+        self.inner, self.n_features = inner, given + inner.n_features
+
+    def forward(self, features: Tensor) -> RegressedDistribution:
+        return RegressedDistribution(self, features)
+
+    def regress(self, x: Tensor, y: Tensor) -> Regressed:
+        """:meth:`Linear.fit`."""
+        self.linear.fit(x, y)
         return self
