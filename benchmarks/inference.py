@@ -5,8 +5,8 @@
     .venv-sbi/bin/python -m pip install --no-deps --target benchmarks/work/sbibm sbibm==1.1.0   # its files alone
     .venv-sbi/bin/python benchmarks/inference.py --tasks two_moons slcp --codes deepfield deepfield:6 sbi
 
-``deepfield`` is the default; ``deepfield:6`` one net and six passes over the simulations, so that it can be said how
-soon another code's accuracy is reached.
+``deepfield`` is the default; ``deepfield:6`` one net and six passes over the simulations, which says how soon
+another code's accuracy is reached.
 
 Each result is an entry of ``benchmarks/results/inference_tasks.json``; what is there is not done again, so that a
 run can be stopped at any time. Simulations come from this script's seeds. Scores are C2ST of 10,000 draws against
