@@ -39,9 +39,9 @@ log = logging.getLogger("deepfield")
 
 FEWEST = 100
 _STEPS = 2000
-_CYCLES, _FALLING, _PATIENCE = 2, 0.75, 0.25
-"""A cycle whose best epoch lies beyond this share of it is followed by another; one stops after such a share of it
-without a better epoch."""
+_CYCLES, _FALLING, _PATIENCE = 2, 0.75, 1 / 3
+"""A cycle whose best epoch lies beyond the second share of it is followed by another, and the first one stops after
+the third without a better epoch. A later one begins by a rise, from which it only comes back at its end."""
 
 
 def train(
@@ -144,7 +144,7 @@ def _cycles(
             epochs=epochs,
             learning_rate=config.learning_rate / 2**cycle,
             seed=config.seed + cycle,
-            patience=max(10, round(_PATIENCE * epochs)),
+            patience=epochs if cycle else max(10, round(_PATIENCE * epochs)),
             device="cpu",
         )
         path = Path(f"{os.fspath(checkpoint)}{f'.{cycle}' if cycle else ''}") if checkpoint else None
