@@ -40,8 +40,8 @@ def tasks(found: dict[str, Any]) -> str:
         parts.append(_accuracy(found, n))
     parts.append(
         "### Cost at 10,000 simulations\n\nCPU seconds of training: by default (two nets, 2,000 steps and as many "
-        "again while the loss falls); of one net and the fewest passes tried (3, 6, 12, 24) whose mean C2ST over the "
-        "same observations is at or below sbi's; of sbi. Seconds of 10,000 draws.\n"
+        "again while the loss falls); of one net and the fewest passes tried (3, 6, 12, 24) whose mean C2ST over "
+        "the same observations is at or below sbi's; of sbi. Seconds of 10,000 draws.\n"
     )
     parts.append(_cost(found, 10_000))
     return "\n".join(parts)

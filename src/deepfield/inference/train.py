@@ -40,7 +40,7 @@ log = logging.getLogger("deepfield")
 FEWEST = 100
 _STEPS = 2000
 _CYCLES, _FALLING, _PATIENCE = 2, 0.75, 1 / 3
-"""A cycle whose best epoch lies beyond the second share of it is followed by another, and the first one stops after
+"""A cycle whose best epoch lies beyond the second share of it is followed by another; the first one stops after
 the third without a better epoch. A later one begins by a rise, from which it only comes back at its end."""
 
 
