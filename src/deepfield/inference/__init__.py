@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepfield.inference.model import InferenceConfig
     from deepfield.inference.posterior import Posterior, export
     from deepfield.inference.priors import Prior
+    from deepfield.inference.regions import Regions, conformal_regions
     from deepfield.inference.rounds import focus
     from deepfield.inference.run import run
     from deepfield.inference.sampling import Chains
@@ -34,6 +35,7 @@ _HOMES = {
     "model": ("InferenceConfig",),
     "posterior": ("Posterior", "export"),
     "priors": ("Prior",),
+    "regions": ("Regions", "conformal_regions"),
     "rounds": ("focus",),
     "run": ("run",),
     "sampling": ("Chains",),
@@ -51,7 +53,9 @@ __all__ = [
     "Posterior",
     "Prior",
     "RatioTest",
+    "Regions",
     "Simulations",
+    "conformal_regions",
     "diagnose",
     "export",
     "focus",
