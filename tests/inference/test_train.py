@@ -72,6 +72,23 @@ def test_from_prior_and_simulator_and_the_same_twice(toy):
     assert np.array_equal(once(1), once(1)) and not np.array_equal(once(1), once(2))
 
 
+@pytest.mark.parametrize("method", ["npe", "nle", "nre"])
+def test_a_parameter_alone_has_its_marginal(method, toy):
+    """x1 = b, x2 = b - a and unit noise: b alone is known from x1 and, as a ~ N(0, 1), half as well from x2."""
+    theta = toy.prior.sample(2000, seed=0)
+    x = np.stack([theta[:, 1], theta[:, 1] - theta[:, 0]], 1) + np.random.default_rng(1).normal(size=(2000, 2))
+    table = Simulations.of(theta, x, toy.prior).marginal(["b"])
+    posterior = train(table, toy.prior.marginal(["b"]), method=method, epochs=12, **toy.small)
+    draws = posterior.sample([2.0, 1.0], 3000)
+    assert draws.shape == (3000, 1) and draws.mean() == pytest.approx(1.0, abs=0.2)
+    assert draws.std() == pytest.approx(2.5**-0.5, rel=0.15)
+
+
+def test_a_prior_of_other_parameters_is_refused(toy):
+    with pytest.raises(DeepfieldError, match="the prior is one of b, the simulations are of a"):
+        train(toy.table.marginal(["a"]), toy.prior.marginal(["b"]))
+
+
 @pytest.mark.parametrize("function", [npe, nle, nre])
 def test_a_simulator_or_simulations(function, toy):
     with pytest.raises(DeepfieldError, match="one of the two"):
