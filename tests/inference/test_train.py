@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
 from deepfield.inference.simulations import Simulations
@@ -125,6 +126,29 @@ def test_a_killed_training_goes_on(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(module._State, "save", save)
     again = train(toy.table[:300], toy.prior, checkpoint=path, **settings)
     assert np.array_equal(again.sample([0.1, 0.1], 5), whole.sample([0.1, 0.1], 5))
+
+
+def test_a_wave_of_unknown_phase_is_measured(tmp_path):
+    """Every linear function of the data has mean zero whatever amplitude and frequency: a regression is blind."""
+    prior = Prior({"amplitude": (0.5, 3), "frequency": (0.05, 0.25)})
+
+    def wave(theta, seed):
+        rng = np.random.default_rng(seed)
+        phase = rng.uniform(0, 2 * np.pi, (len(theta), 1))
+        x = theta[:, :1] * np.sin(2 * np.pi * theta[:, 1:] * np.arange(64) + phase)
+        return (x + 0.5 * rng.normal(size=x.shape))[:, None]
+
+    posterior = npe(prior, wave, n=2000, epochs=8, members=1, width=32, context=8, hidden=16, batch=64)
+    table, fresh = simulate(prior, wave, 2000, seed=1), simulate(prior, wave, 200, seed=2)
+    draws = posterior.sample_many(fresh.x, 100)
+    left = ((draws.mean(1) - fresh.theta) ** 2).mean(0) / fresh.theta.var(0)
+    design = np.column_stack([np.ones(2000), table.x[:, 0]])
+    blind = np.linalg.lstsq(design, table.theta)[0]
+    linear = ((fresh.x[:, 0] @ blind[1:] + blind[0] - fresh.theta) ** 2).mean(0) / fresh.theta.var(0)
+    assert (left < 0.15).all() and (linear > 0.9).all()
+    posterior.save(tmp_path / "model")
+    again = Posterior.load(tmp_path / "model")
+    assert np.array_equal(again.sample(fresh.x[0], 20), posterior.sample(fresh.x[0], 20))
 
 
 def test_maps_are_embedded():
