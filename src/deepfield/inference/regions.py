@@ -82,6 +82,8 @@ def conformal_regions(
 ) -> Regions:
     """Find the levels on simulations that the posterior was not fitted to.
 
+    The guarantee is exact for regions made of as many draws as here, and of others as near as draws tell a level.
+
     Parameters
     ----------
     simulations : Simulations
