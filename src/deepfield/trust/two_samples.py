@@ -6,7 +6,7 @@ And its local form for posteriors, at one observation (Linhart, Gramfort & Rodri
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class LocalTest:
 
     statistic: float
     p_value: float
-    null: Array
+    null: Array = field(repr=False)
 
 
 def local_c2st(
