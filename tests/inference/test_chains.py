@@ -1,12 +1,15 @@
 """Draws for other programs, and observations from files."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from deepfield.core.errors import MissingExtraError, TableError
+from deepfield.core.errors import DeepfieldError, MissingExtraError, TableError
 from deepfield.core.table import Table
 from deepfield.data import files
-from deepfield.inference.chains import read_observation, to_arviz, to_getdist, write_chain
+from deepfield.inference.chains import plot, read_observation, to_anesthetic, to_arviz, to_getdist, write_chain
 
 DRAWS = np.random.default_rng(0).normal(size=(50, 2))
 
@@ -22,7 +25,9 @@ def test_tables_and_getdist_files(tmp_path):
         write_chain(DRAWS, ["a", "b"], tmp_path / "c.xyz")
 
 
-@pytest.mark.parametrize(("name", "function"), [("getdist", to_getdist), ("arviz", to_arviz)])
+@pytest.mark.parametrize(
+    ("name", "function"), [("getdist", to_getdist), ("arviz", to_arviz), ("anesthetic", to_anesthetic)]
+)
 def test_other_libraries_or_their_extra(name, function):
     try:
         __import__(name)
@@ -31,6 +36,35 @@ def test_other_libraries_or_their_extra(name, function):
             function(DRAWS, ["a", "b"])
     else:
         assert function(DRAWS, ["a", "b"]) is not None
+
+
+def test_what_anesthetic_is_given(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anesthetic", SimpleNamespace(MCMCSamples=lambda **given: given))
+    given = to_anesthetic(DRAWS.tolist(), ("a", "b"), labels=["A", "B"])
+    assert (
+        np.array_equal(given["data"], DRAWS) and given["columns"] == ["a", "b"] and given["labels"] == ["A", "B"]
+    )
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_a_triangle_in_a_file(ending, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "new" / f"t.{ending}"
+    figure = plot({"one": DRAWS, "two": DRAWS + 1}, ["a", "b"], path, truth=[0.25, -0.5])
+    assert path.stat().st_size > 1000 and [p.name for p in path.parent.iterdir()] == [path.name]
+    below = figure.axes[1]
+    assert [0.25, 0.25] in [list(line.get_xdata()) for line in below.lines], "the truth is marked"
+    assert [-0.5, -0.5] in [list(line.get_ydata()) for line in below.lines]
+
+
+def test_figures_that_cannot_be(tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(DeepfieldError, match=r"no figure can be written to .* endings are .*png"):
+        plot(DRAWS, ["a", "b"], tmp_path / "t.xyz")
+    with pytest.raises(DeepfieldError, match="one number for each of a, b, not"):
+        plot(DRAWS, ["a", "b"], truth=[1.0])
+    with pytest.raises(DeepfieldError, match="3 parameters are named"):
+        plot(DRAWS, ["a", "b", "c"])
 
 
 def test_observations_from_files(tmp_path, fitted):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepfield.core.errors import DeepfieldError
-from deepfield.inference.diagnose import diagnose, predictive_check
+from deepfield.inference.diagnose import diagnose, local_test, predictive_check
 from deepfield.inference.simulate import simulate
 
 
@@ -44,6 +44,27 @@ def test_the_predictive_check_sees_one_bad_number(toy):
     bad[3] += 20
     assert predictive_check(posterior, repeated, good, n=400) > 0.05
     assert predictive_check(posterior, repeated, bad, n=400) < 0.05
+
+
+def test_the_local_test_knows_where_a_posterior_is_wrong(fitted, toy):
+    """Simulations whose data are shifted by one where they are positive."""
+
+    def bent(theta, seed):
+        x = toy.simulator(theta, seed)
+        return x + (x[:, :1] > 0)
+
+    table = simulate(toy.prior, bent, 800, seed=3)
+    low, high = (local_test(fitted["npe"], table, x, draws=30, permutations=60) for x in ([-1.0, 0.3], [1.8, 1.3]))
+    assert high.p_value < 0.02 and high.statistic > 3 * low.statistic
+    assert len(high.null) == 60
+
+
+@pytest.mark.parametrize("method", ["npe", "nre"])
+def test_a_good_posterior_passes_the_local_test(method, fitted, toy):
+    table = simulate(toy.prior, toy.simulator, 300, seed=11)
+    assert local_test(fitted[method], table, [0.8, -0.2], draws=30, permutations=60).p_value > 0.02
+    with pytest.raises(DeepfieldError, match="one observation is asked for, not 2"):
+        local_test(fitted[method], table, [[0.8, -0.2]] * 2)
 
 
 def test_too_few_simulations(fitted, toy):

@@ -37,8 +37,18 @@ def test_maps_have_a_scale_for_each_channel():
     x = np.random.default_rng(0).normal(size=(20, 2, 8, 8)) * np.array([1.0, 100.0])[:, None, None]
     encoding = Encoding.fit(x)
     y = encoding(x)
-    assert encoding.is_map and y.shape == (20, 2, 8, 8) and np.allclose(y.std((0, 2, 3)), 1, atol=0.01)
+    assert encoding.kind == "maps" and y.shape == (20, 2, 8, 8) and np.allclose(y.std((0, 2, 3)), 1, atol=0.01)
     assert encoding(x[0]).shape == (1, 2, 8, 8)
+
+
+def test_sequences_have_a_scale_for_each_channel(caplog):
+    x = np.random.default_rng(0).normal(size=(20, 2, 50)) * np.array([1.0, 100.0])[:, None]
+    encoding = Encoding.fit(x)
+    y = encoding(x)
+    assert encoding.kind == "sequences" and y.shape == (20, 2, 50) and np.allclose(y.std((0, 2)), 1, atol=0.01)
+    assert np.array_equal(Encoding.from_dict(encoding.to_dict())(x[0]), y[:1]) and not caplog.text
+    Encoding.fit(x[:, :, :2])
+    assert "read as sequences of 2 channels and length 2" in caplog.text, "or are they maps?"
 
 
 def test_shapes_and_round_trip():
@@ -50,7 +60,7 @@ def test_shapes_and_round_trip():
         encoding(np.zeros(4))
     with pytest.raises(DeepfieldError, match="NaN or infinite"):
         encoding([0.0, np.nan, 1.0])
-    with pytest.raises(DeepfieldError, match="vector or a map"):
-        Encoding.fit(np.zeros((5, 2, 2)))
+    with pytest.raises(DeepfieldError, match=r"a vector, a sequence \(channels, length\) or a map"):
+        Encoding.fit(np.zeros((5, 2, 2, 2, 2)))
     with pytest.raises(DeepfieldError, match="damaged"):
         Encoding.from_dict({**encoding.to_dict(), "keep": [7, 8, 9]})

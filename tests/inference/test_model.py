@@ -9,13 +9,14 @@ from deepfield.inference.encoding import Encoding
 from deepfield.inference.model import InferenceConfig, build
 
 VECTOR = Encoding.fit(np.random.default_rng(0).normal(size=(50, 4)))
+SEQUENCES = Encoding.fit(np.random.default_rng(0).normal(size=(10, 2, 37)))
 MAPS = Encoding.fit(np.random.default_rng(0).normal(size=(10, 2, 32, 32)))
 TINY = {"width": 16, "context": 4, "hidden": 8, "components": 2}
 
 
-@pytest.mark.parametrize("encoding", [VECTOR, MAPS], ids=["vector", "map"])
+@pytest.mark.parametrize("encoding", [VECTOR, SEQUENCES, MAPS], ids=["vector", "sequence", "map"])
 @pytest.mark.parametrize("method", ["npe", "nre"])
-def test_data_of_both_shapes(method, encoding):
+def test_data_of_all_shapes(method, encoding):
     model = build(encoding, 3, InferenceConfig(method=method, **TINY)).eval()
     x = encoding(np.random.default_rng(1).normal(size=(5, *encoding.shape)))
     if method == "npe":
@@ -29,8 +30,9 @@ def test_data_of_both_shapes(method, encoding):
 def test_the_likelihood_is_a_density_of_the_data(density):
     model = build(VECTOR, 3, InferenceConfig(method="nle", density=density, **TINY)).eval()
     assert model(torch.zeros(5, 3)).log_prob(torch.zeros(5, 4)).shape == (5,)
-    with pytest.raises(DeepfieldError, match="whole maps is out of reach"):
-        build(MAPS, 3, InferenceConfig(method="nle", **TINY))
+    for encoding in (SEQUENCES, MAPS):
+        with pytest.raises(DeepfieldError, match=f"whole {encoding.kind} is out of reach"):
+            build(encoding, 3, InferenceConfig(method="nle", **TINY))
 
 
 def test_members_differ_and_seeds_repeat():

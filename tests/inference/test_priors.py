@@ -149,6 +149,27 @@ def test_json_round_trip(tmp_path):
     assert Prior.of(path).names == ("omega_m", "w")
 
 
+def test_marginals_of_a_correlated_gaussian_are_exact():
+    covariance = np.array([[2.0, 0.5, 0.3], [0.5, 1.0, -0.2], [0.3, -0.2, 0.5]])
+    whole = Prior.of(
+        [
+            td.Uniform(0.0, 1.0),
+            td.MultivariateNormal(torch.tensor([1.0, 2.0, 3.0]), torch.from_numpy(covariance).float()),
+        ],
+        ["a", "b", "c", "d"],
+    )
+    two = whole.marginal(["d", "a", "b"])
+    assert two.names == ("a", "b", "d")
+    theta = whole.sample(5, seed=0)[:, [0, 1, 3]]
+    known = scipy.stats.multivariate_normal([1, 3], covariance[np.ix_([0, 2], [0, 2])])
+    assert np.allclose(two.log_prob(theta), known.logpdf(theta[:, 1:]))
+    alone = whole.marginal("c")
+    assert np.allclose(alone.log_prob([[2.5]]), scipy.stats.norm(2, 1).logpdf(2.5))
+    assert alone.cut([[1, 3]]).support().tolist() == [[1, 3]], "one parameter can be cut, a correlated pair cannot"
+    with pytest.raises(DeepfieldError, match="some of the parameters a, b, c, d are asked for, not x"):
+        whole.marginal(["x", "a"])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

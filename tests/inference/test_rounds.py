@@ -30,6 +30,22 @@ def test_the_box_holds_the_posterior(fitted):
     assert ((draws > box[:, 0]) & (draws < box[:, 1])).mean() > 0.99
 
 
+def test_the_posterior_of_one_parameter_alone():
+    """x = a + b + noise, b ~ N(0, 1): a has the posterior N(x, 1 + 1) in a flat prior, cut or not."""
+
+    def both(theta, seed):
+        return theta.sum(1, keepdims=True) + np.random.default_rng(seed).normal(size=(len(theta), 1))
+
+    prior = Prior({"a": (-30, 30), "b": {"normal": [0, 1]}})
+    settings = {"members": 1, "width": 32, "context": 8, "hidden": 16, "components": 3, "epochs": 15}
+    posterior = focus(prior, both, [4.0], method="nre", n=1000, parameters=["a"], **settings)
+    draws = posterior.sample([4.0], 4000)
+    assert posterior.prior.names == ("a",) and draws.shape == (4000, 1)
+    assert abs(draws.mean() - 4) < 0.5 and draws.std() == pytest.approx(2**0.5, rel=0.2)
+    with pytest.raises(DeepfieldError, match="some of the parameters a, b are asked for, not c"):
+        focus(prior, both, [4.0], parameters=["c"])
+
+
 def test_rounds_are_counted():
     with pytest.raises(DeepfieldError, match="at least one round"):
         focus({"a": (0, 1)}, wide, [0.5], rounds=0)

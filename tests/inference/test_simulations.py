@@ -39,12 +39,23 @@ def test_files_round_trip(ending, table, tmp_path):
     assert again.digest() == table.digest() and table[:5].digest() != table.digest()
 
 
-def test_maps_keep_their_shape(tmp_path):
+@pytest.mark.parametrize("shape", [(4, 2, 9), (4, 2, 3, 3)], ids=["sequences", "maps"])
+def test_sequences_and_maps_keep_their_shape(shape, tmp_path):
     theta = PRIOR.sample(4, seed=0)
-    maps = Simulations.of(theta, np.arange(4 * 2 * 3 * 3.0).reshape(4, 2, 3, 3), PRIOR)
-    for name in ("maps.npz", "maps.hdf5"):
-        maps.write(tmp_path / name)
-        assert Simulations.read(tmp_path / name, PRIOR).x.shape == (4, 2, 3, 3)
+    table = Simulations.of(theta, np.arange(72.0).reshape(shape), PRIOR)
+    for name in ("data.npz", "data.hdf5"):
+        table.write(tmp_path / name)
+        assert Simulations.read(tmp_path / name, PRIOR).x.shape == shape
+
+
+def test_some_parameters_alone(table):
+    found = table.marginal(["b"])
+    assert found.names == ("b",) and np.array_equal(found.theta[:, 0], table.theta[:, 1])
+    assert found.x is table.x and found.lost == table.lost
+    assert table.marginal(["b", "a"]).names == ("a", "b")
+    for bad in (["c"], []):
+        with pytest.raises(DeepfieldError, match=r"some of the parameters a, b are asked for, not (c|none)"):
+            table.marginal(bad)
 
 
 def test_named_columns(tmp_path, table):

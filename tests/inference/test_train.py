@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deepfield.core.errors import DeepfieldError
+from deepfield.inference.posterior import Posterior
 from deepfield.inference.priors import Prior
 from deepfield.inference.simulate import simulate
 from deepfield.inference.simulations import Simulations
@@ -72,6 +73,23 @@ def test_from_prior_and_simulator_and_the_same_twice(toy):
     assert np.array_equal(once(1), once(1)) and not np.array_equal(once(1), once(2))
 
 
+@pytest.mark.parametrize("method", ["npe", "nle", "nre"])
+def test_a_parameter_alone_has_its_marginal(method, toy):
+    """x1 = b, x2 = b - a and unit noise: b alone is known from x1 and, as a ~ N(0, 1), half as well from x2."""
+    theta = toy.prior.sample(2000, seed=0)
+    x = np.stack([theta[:, 1], theta[:, 1] - theta[:, 0]], 1) + np.random.default_rng(1).normal(size=(2000, 2))
+    table = Simulations.of(theta, x, toy.prior).marginal(["b"])
+    posterior = train(table, toy.prior.marginal(["b"]), method=method, epochs=12, **toy.small)
+    draws = posterior.sample([2.0, 1.0], 3000)
+    assert draws.shape == (3000, 1) and draws.mean() == pytest.approx(1.0, abs=0.2)
+    assert draws.std() == pytest.approx(2.5**-0.5, rel=0.15)
+
+
+def test_a_prior_of_other_parameters_is_refused(toy):
+    with pytest.raises(DeepfieldError, match="the prior is one of b, the simulations are of a"):
+        train(toy.table.marginal(["a"]), toy.prior.marginal(["b"]))
+
+
 @pytest.mark.parametrize("function", [npe, nle, nre])
 def test_a_simulator_or_simulations(function, toy):
     with pytest.raises(DeepfieldError, match="one of the two"):
@@ -108,6 +126,29 @@ def test_a_killed_training_goes_on(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(module._State, "save", save)
     again = train(toy.table[:300], toy.prior, checkpoint=path, **settings)
     assert np.array_equal(again.sample([0.1, 0.1], 5), whole.sample([0.1, 0.1], 5))
+
+
+def test_a_wave_of_unknown_phase_is_measured(tmp_path):
+    """Every linear function of the data has mean zero whatever amplitude and frequency: a regression is blind."""
+    prior = Prior({"amplitude": (0.5, 3), "frequency": (0.05, 0.25)})
+
+    def wave(theta, seed):
+        rng = np.random.default_rng(seed)
+        phase = rng.uniform(0, 2 * np.pi, (len(theta), 1))
+        x = theta[:, :1] * np.sin(2 * np.pi * theta[:, 1:] * np.arange(64) + phase)
+        return (x + 0.5 * rng.normal(size=x.shape))[:, None]
+
+    posterior = npe(prior, wave, n=2000, epochs=8, members=1, width=32, context=8, hidden=16, batch=64)
+    table, fresh = simulate(prior, wave, 2000, seed=1), simulate(prior, wave, 200, seed=2)
+    draws = posterior.sample_many(fresh.x, 100)
+    left = ((draws.mean(1) - fresh.theta) ** 2).mean(0) / fresh.theta.var(0)
+    design = np.column_stack([np.ones(2000), table.x[:, 0]])
+    blind = np.linalg.lstsq(design, table.theta)[0]
+    linear = ((fresh.x[:, 0] @ blind[1:] + blind[0] - fresh.theta) ** 2).mean(0) / fresh.theta.var(0)
+    assert (left < 0.15).all() and (linear > 0.9).all()
+    posterior.save(tmp_path / "model")
+    again = Posterior.load(tmp_path / "model")
+    assert np.array_equal(again.sample(fresh.x[0], 20), posterior.sample(fresh.x[0], 20))
 
 
 def test_maps_are_embedded():

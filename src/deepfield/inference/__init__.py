@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from deepfield.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from deepfield.inference.chains import to_arviz, to_getdist, write_chain
+    from deepfield.inference.chains import plot, to_anesthetic, to_arviz, to_getdist, write_chain
     from deepfield.inference.cosmology import Expansion, Measurement, measurement
-    from deepfield.inference.diagnose import Diagnostics, diagnose, predictive_check
+    from deepfield.inference.diagnose import Diagnostics, diagnose, local_test, predictive_check
     from deepfield.inference.likelihood import RatioTest, profile, ratio_test
     from deepfield.inference.model import InferenceConfig
     from deepfield.inference.posterior import Posterior, export
     from deepfield.inference.priors import Prior
+    from deepfield.inference.regions import Regions, conformal_regions
     from deepfield.inference.rounds import focus
     from deepfield.inference.run import run
     from deepfield.inference.sampling import Chains
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     load = Posterior.load
 
 _HOMES = {
-    "chains": ("to_arviz", "to_getdist", "write_chain"),
+    "chains": ("plot", "to_anesthetic", "to_arviz", "to_getdist", "write_chain"),
     "cosmology": ("Expansion", "Measurement", "measurement"),
-    "diagnose": ("Diagnostics", "diagnose", "predictive_check"),
+    "diagnose": ("Diagnostics", "diagnose", "local_test", "predictive_check"),
     "likelihood": ("RatioTest", "profile", "ratio_test"),
     "model": ("InferenceConfig",),
     "posterior": ("Posterior", "export"),
     "priors": ("Prior",),
+    "regions": ("Regions", "conformal_regions"),
     "rounds": ("focus",),
     "run": ("run",),
     "sampling": ("Chains",),
@@ -51,20 +53,25 @@ __all__ = [
     "Posterior",
     "Prior",
     "RatioTest",
+    "Regions",
     "Simulations",
+    "conformal_regions",
     "diagnose",
     "export",
     "focus",
     "load",
+    "local_test",
     "measurement",
     "nle",
     "npe",
     "nre",
+    "plot",
     "predictive_check",
     "profile",
     "ratio_test",
     "run",
     "simulate",
+    "to_anesthetic",
     "to_arviz",
     "to_getdist",
     "train",

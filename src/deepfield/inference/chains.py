@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepfield.core.errors import TableError
+from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.files import atomic
 from deepfield.core.optional import require
 from deepfield.core.table import Table
+from deepfield.core.triangles import triangle
 from deepfield.data import files
 from deepfield.inference.posterior import Posterior
 from deepfield.inference.simulations import DATA
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -55,6 +59,55 @@ def to_arviz(theta: ArrayLike, names: Sequence[str]) -> Any:
     draws = np.asarray(theta, dtype=float)
     chains = draws[:, None] if draws.ndim == 2 else draws
     return module.from_dict({"posterior": {name: chains[..., i].T for i, name in enumerate(names)}})
+
+
+def to_anesthetic(theta: ArrayLike, names: Sequence[str], **options: Any) -> Any:
+    """The draws (n, D) as ``anesthetic.MCMCSamples``; options are its own, such as ``labels`` and ``logL``."""
+    module = require("anesthetic", extra="inference")
+    return module.MCMCSamples(data=np.asarray(theta, dtype=float), columns=list(names), **options)
+
+
+def plot(
+    draws: ArrayLike | Mapping[str, ArrayLike],
+    names: Sequence[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    truth: ArrayLike | None = None,
+) -> Figure:
+    """A triangle of marginals, and of regions that hold 68 and 95 % of the draws.
+
+    Parameters
+    ----------
+    draws : array (n, D), or mapping of them
+        One posterior, or several by their labels.
+    names : sequence of str
+        Of the parameters.
+    path : path, optional
+        Where the figure is written; the ending says how (``.png``, ``.pdf``, ``.svg``).
+    truth : array (D,), optional
+        Marked by lines.
+
+    Raises
+    ------
+    DeepfieldError
+        If draws or truth have another number of parameters, or the ending is unknown.
+
+    Examples
+    --------
+    >>> len(plot(np.random.default_rng(0).normal(size=(500, 2)), ["a", "b"], truth=[0.1, 0.2]).axes)
+    3
+    """
+    sets = draws if isinstance(draws, Mapping) else {"posterior": draws}
+    if truth is not None and np.shape(truth) != (len(names),):
+        raise DeepfieldError(f"the truth is one number for each of {', '.join(names)}, not {np.shape(truth)}")
+    figure = triangle(sets, names, truth=truth)
+    if path is not None:
+        known = figure.canvas.get_supported_filetypes()
+        if Path(path).suffix[1:] not in known:
+            raise DeepfieldError(f"no figure can be written to '{path}'; endings are {', '.join(sorted(known))}")
+        with atomic(path) as temporary:
+            figure.savefig(temporary, dpi=200)
+    return figure
 
 
 def read_observation(path: str | os.PathLike[str], posterior: Posterior) -> Array:

@@ -1,7 +1,7 @@
-"""Does the posterior keep its word? Simulation-based calibration, TARP, coverage, predictive checks.
+"""Does the posterior keep its word? Simulation-based calibration, TARP, coverage, predictive and local checks.
 
-On simulations that it was not fitted to; in the mean over the prior. That a posterior passes says that it is not
-over-confident on average; it does not say that it is as narrow as the data allow (the prior passes too).
+On simulations that it was not fitted to; all but the local test in the mean over the prior. That a posterior
+passes says that it is not over-confident, not that it is as narrow as the data allow (the prior passes too).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from deepfield.inference.simulate import simulate_at
 from deepfield.inference.simulations import Simulations
 from deepfield.trust.outliers import OutlierTest
 from deepfield.trust.posteriors import Calibration, calibration
+from deepfield.trust.two_samples import LocalTest, local_c2st
 
 Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
@@ -110,6 +111,63 @@ def diagnose(
     return result
 
 
+def local_test(
+    posterior: Posterior,
+    simulations: Simulations,
+    observation: ArrayLike,
+    *,
+    most: int = 2000,
+    draws: int = 100,
+    permutations: int = 100,
+    seed: int = 0,
+) -> LocalTest:
+    """Is the posterior right at this observation? :func:`deepfield.trust.two_samples.local_c2st`.
+
+    Where :func:`diagnose` averages over the prior, a classifier that has seen many simulations is asked about this
+    observation; of maps and sequences it sees the features that were learnt of them.
+
+    Parameters
+    ----------
+    simulations : Simulations
+        Drawn from the prior, that the posterior was not fitted to; some near the observation.
+    observation : array
+    most : int
+        How many of the simulations are used.
+    draws : int
+        From each of their posteriors.
+    permutations : int
+        Of the null distribution.
+
+    Raises
+    ------
+    DeepfieldError
+        If there are fewer than 100 simulations, or several observations.
+
+    Examples
+    --------
+    >>> from deepfield.inference import npe, simulate
+    >>> posterior = npe({"mean": (0, 1)}, lambda theta: theta + 0.1, n=200, epochs=2, members=1)
+    >>> table = simulate({"mean": (0, 1)}, lambda theta: theta + 0.1, 200, seed=1)
+    >>> 0 < local_test(posterior, table, [0.5], permutations=20).p_value <= 1
+    True
+    """
+    used = simulations[: min(most, len(simulations))]
+    here = posterior.encoding.rows(observation)
+    if len(here) != 1:
+        raise DeepfieldError(f"one observation is asked for, not {len(here)}")
+    to_line, dim = posterior.prior.to_line, posterior.prior.dim
+    own = posterior.sample_many(used.x, draws, seed=seed)
+    return local_c2st(
+        to_line(own.reshape(-1, dim)).reshape(own.shape),
+        to_line(used.theta),
+        posterior.summary(used.x),
+        to_line(posterior.sample_many(here, max(draws, 1000), seed=seed + 1)[0]),
+        posterior.summary(here)[0],
+        permutations=permutations,
+        seed=seed,
+    )
+
+
 def predictive_check(
     posterior: Posterior,
     simulator: Callable[..., Any],
@@ -127,10 +185,10 @@ def predictive_check(
     Raises
     ------
     DeepfieldError
-        If the data are maps.
+        If the data are no vectors.
     """
-    if posterior.encoding.is_map:
-        raise DeepfieldError("the predictive check is for vectors; of maps, check summaries")
+    if posterior.encoding.kind != "vectors":
+        raise DeepfieldError(f"the predictive check is for vectors; of {posterior.encoding.kind}, check summaries")
     theta = posterior.sample(observation, n, seed=seed)
     data = posterior.encoding(simulate_at(simulator, theta, seed=seed, tensors=tensors)).double().numpy()
     test = OutlierTest.fit(data[: n // 2], data[n // 2 :])

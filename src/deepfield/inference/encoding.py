@@ -26,12 +26,12 @@ _HEAVY = 8.0
 
 @dataclass(frozen=True)
 class Encoding:
-    """Shift, scale and asinh of each number of a vector, or of each channel of a map.
+    """Shift, scale and asinh of each number of a vector, or of each channel of a sequence or a map.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the data of one simulation: (K,) or (channels, height, width).
+        Of the data of one simulation: (K,), (channels, length) or (channels, height, width).
     keep : Array
         The columns that vary.
     centre, width : Array
@@ -52,17 +52,23 @@ class Encoding:
 
     @classmethod
     def fit(cls, x: Array) -> Encoding:
-        """Learn the scales from simulations (N, K) or (N, channels, height, width).
+        """Learn the scales from simulations (N, K), (N, channels, length) or (N, channels, height, width).
 
         Raises
         ------
         DeepfieldError
             If no number of the data varies, or their shape is another.
         """
-        if x.ndim not in (2, 4):
+        if x.ndim not in (2, 3, 4):
             raise DeepfieldError(
-                f"one simulation gives a vector or a map (channels, height, width), not the shape {x.shape[1:]}"
+                "one simulation gives a vector, a sequence (channels, length) or a map (channels, height, width), "
+                f"not the shape {x.shape[1:]}"
             )
+        if x.ndim == 3 and x.shape[1] >= x.shape[2]:
+            log.warning(
+                "the data are read as sequences of %d channels and length %d; a map of one channel has the shape "
+                "(1, %d, %d)", x.shape[1], x.shape[2], x.shape[1], x.shape[2]
+            )  # fmt: skip
         flat = _columns(x)
         low, centre, high, far_low, far_high = np.quantile(flat, [0.1587, 0.5, 0.8413, 0.0005, 0.9995], axis=0)
         width, spread = 0.5 * (high - low), flat.std(0)
@@ -80,13 +86,13 @@ class Encoding:
         return cls(first.shape, keep, centre, width, heavy, inner.mean(0), inner.std(0))
 
     @property
-    def is_map(self) -> bool:
-        """Whether the data are maps."""
-        return len(self.shape) == 3
+    def kind(self) -> str:
+        """What the data are: vectors, sequences or maps."""
+        return {1: "vectors", 2: "sequences", 3: "maps"}[len(self.shape)]
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector, or channels of a map, that come out."""
+        """Numbers of a vector, or channels of a sequence or a map, that come out."""
         return len(self.keep)
 
     def rows(self, x: ArrayLike) -> Array:
@@ -108,14 +114,14 @@ class Encoding:
         return data
 
     def _apply(self, x: Array) -> Array:
-        tail = (-1, 1, 1) if self.is_map else (-1,)
+        tail = (-1,) + (1,) * (len(self.shape) - 1)
         centre, width, shift, scale = (p.reshape(tail) for p in (self.centre, self.width, self.shift, self.scale))
         z = (x[:, self.keep] - centre) / width
         heavy = self.heavy.reshape(tail)
         return (np.where(heavy, np.arcsinh(np.where(heavy, z, 0.0)), z) - shift) / scale
 
     def __call__(self, x: ArrayLike) -> Tensor:
-        """Float32 (N, dim) or (N, dim, height, width) of data (N, ...) or of one observation."""
+        """Float32 (N, dim, ...) of data (N, ...) or of one observation."""
         return torch.from_numpy(self._apply(self.rows(x)).astype(np.float32))
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,7 +142,7 @@ class Encoding:
         lengths = {len(keep), len(heavy), *(a.size for a in arrays.values())}
         if (
             len(lengths) != 1
-            or len(shape) not in (1, 3)
+            or len(shape) not in (1, 2, 3)
             or not len(keep)
             or not 0 <= keep.min() <= keep.max() < shape[0]
         ):
@@ -145,7 +151,7 @@ class Encoding:
 
 
 def _columns(x: Array) -> Array:
-    """One column for each number of a vector, or for each channel of a map (at most a million rows)."""
+    """One column for each number of a vector, or for each channel (at most a million rows)."""
     if x.ndim == 2:
         return x
     flat = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])

@@ -19,7 +19,7 @@ from deepfield.core.errors import DeepfieldError
 from deepfield.core.flow import Flow
 from deepfield.core.heads import Bernoulli, Head
 from deepfield.core.model import Model, ensemble
-from deepfield.core.nets import ConvNet, ResidualMLP
+from deepfield.core.nets import ConvNet, ResidualMLP, SequenceNet
 from deepfield.inference.encoding import Encoding
 from deepfield.inference.ratio import RatioNet
 from deepfield.inference.regression import Regressed, WithInput
@@ -120,8 +120,10 @@ def _out(encoding: Encoding) -> tuple[int, ...]:
 
 def embedding(encoding: Encoding, config: InferenceConfig) -> nn.Module:
     """A net from encoded data to ``config.context`` features."""
-    if encoding.is_map:
+    if encoding.kind == "maps":
         return MapEmbedding(encoding.dim, config.context, config.width / 2)
+    if encoding.kind == "sequences":
+        return SequenceNet(encoding.dim, config.context, width=config.width // 2 or 1, blocks=config.blocks)
     return _net(encoding.dim, config)
 
 
@@ -144,13 +146,15 @@ def _density(net: nn.Module, dim: int, config: InferenceConfig, *, given: int) -
 
 def _member(encoding: Encoding, dim: int, config: InferenceConfig) -> Model:
     if config.method == "npe":
-        return _density(embedding(encoding, config), dim, config, given=0 if encoding.is_map else encoding.dim)
+        return _density(
+            embedding(encoding, config), dim, config, given=encoding.dim if encoding.kind == "vectors" else 0
+        )
     if config.method == "nre":
         inner = _net(dim, replace(config, context=config.rank))
         sizes = {name: getattr(config, name) for name in ("context", "components", "rank")}
         return Model(RatioNet(embedding(encoding, config), inner, _out(encoding), dim, **sizes), Bernoulli())
-    if encoding.is_map:
-        raise DeepfieldError("a likelihood of whole maps is out of reach: use npe, nre or summaries")
+    if encoding.kind != "vectors":
+        raise DeepfieldError(f"a likelihood of whole {encoding.kind} is out of reach: use npe, nre or summaries")
     return _density(_net(dim, config), encoding.dim, config, given=dim)
 
 

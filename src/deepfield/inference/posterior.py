@@ -207,8 +207,8 @@ class Posterior:
     # -- trust ------------------------------------------------------------------------------------------------
 
     def summary(self, rows: Array) -> Array:
-        """What the outlier test looks at: the encoded data of a vector, the learnt features of a map."""
-        if not self.encoding.is_map:
+        """What the outlier test looks at: the encoded data of a vector, the learnt features of other data."""
+        if self.encoding.kind == "vectors":
             return self.encoding(rows).double().numpy()
         nets: Any = [getattr(m.net, "embed", m.net) for m in members(self.model)]
         with torch.no_grad():

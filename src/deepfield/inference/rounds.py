@@ -9,7 +9,7 @@ and others like it, better; it is not amortised over the whole prior any more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.inference.posterior import Posterior
-from deepfield.inference.priors import Prior
+from deepfield.inference.priors import Prior, places
 from deepfield.inference.simulate import simulate
 from deepfield.inference.train import train
 
@@ -58,6 +58,7 @@ def focus(
     rounds: int = 2,
     seed: int = 0,
     workers: int = 1,
+    parameters: Sequence[str] = (),
     **settings: Any,
 ) -> Posterior:
     """A posterior for one observation, from simulations that close in on it.
@@ -72,6 +73,9 @@ def focus(
     n : int
         Simulations in each round.
     rounds : int
+    parameters : sequence of str
+        Of the last round, whose posterior is that of these alone: with ``method="nre"`` truncated marginal ratios
+        (TMNRE, Miller et al. 2021). All by default.
     **settings
         ``noise`` of :func:`train`, and fields of :class:`InferenceConfig`, for all rounds.
 
@@ -84,13 +88,16 @@ def focus(
     if rounds < 1:
         raise DeepfieldError(f"at least one round, not {rounds}")
     own = Prior.of(prior)
+    places(own.names, parameters or own.names)
     whole = own.support()
     for k in range(rounds):
         table = simulate(own, simulator, n, seed=seed + 101 * k, workers=workers)
-        posterior = train(table, own, method=method if k == rounds - 1 else "npe", seed=seed, **settings)
         if k < rounds - 1:
+            posterior = train(table, own, method="npe", seed=seed, **settings)
             own = cut_to(posterior, observation, seed=seed)
             log.info("round %d: the prior is cut to %s", k + 1, _words(own))
+    chosen = parameters or own.names
+    posterior = train(table.marginal(chosen), own.marginal(chosen), method=method, seed=seed, **settings)
     posterior.card["rounds"] = {"count": rounds, "prior": whole.tolist(), "cut": own.support().tolist()}
     return posterior
 

@@ -7,7 +7,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from deepfield.core.errors import DeepfieldError, TableError
 from deepfield.core.files import atomic
 from deepfield.core.table import Table, no_column, shorten
 from deepfield.data import files
-from deepfield.inference.priors import Prior
+from deepfield.inference.priors import Prior, places
 
 Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
@@ -35,7 +35,7 @@ class Simulations:
     ----------
     theta : Array (N, D)
     x : Array (N, ...)
-        A vector or a map (channels, height, width) for each row.
+        A vector, a sequence (channels, length) or a map (channels, height, width) for each row.
     names : tuple of str
         Of the parameters.
     lost : dict
@@ -100,6 +100,25 @@ class Simulations:
 
     def __getitem__(self, rows: Any) -> Self:
         return type(self)(self.theta[rows], self.x[rows], self.names)
+
+    def marginal(self, names: Sequence[str]) -> Self:
+        """The same data with some of the parameters alone, in this table's order; the others count as noise.
+
+        With :meth:`Prior.marginal` an estimator learns the posterior of these parameters, the others integrated
+        out, which is less to learn than all of them together (Miller et al. 2021).
+
+        Raises
+        ------
+        DeepfieldError
+            If a name is unknown, or none is given.
+
+        Examples
+        --------
+        >>> Simulations.of([[0.1, 0.9]], [[1.0]], Prior({"a": (0, 1), "b": (0, 1)})).marginal(["b"]).theta
+        array([[0.9]])
+        """
+        kept = places(self.names, names)
+        return replace(self, theta=self.theta[:, kept], names=tuple(self.names[i] for i in kept))
 
     def split(self, fraction: float, *, seed: int) -> tuple[Self, Self]:
         """Two sets of rows at random, as :meth:`deepfield.core.table.Table.split`."""

@@ -73,7 +73,7 @@ def train(
     Raises
     ------
     DeepfieldError
-        If there are fewer than 100 simulations, or the noise is none of theirs.
+        If there are fewer than 100 simulations, or the prior or the noise is none of theirs.
 
     Examples
     --------
@@ -83,6 +83,10 @@ def train(
     (10, 1)
     """
     own = Prior.of(prior, simulations.names)
+    if own.names != simulations.names:
+        raise DeepfieldError(
+            f"the prior is one of {', '.join(own.names)}, the simulations are of {', '.join(simulations.names)}"
+        )
     config = replace(config or InferenceConfig(), **changes)
     if len(simulations) < FEWEST:
         raise DeepfieldError(f"{len(simulations)} simulations are too few to learn from: {FEWEST} at the least")
