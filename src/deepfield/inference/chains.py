@@ -63,7 +63,7 @@ def to_arviz(theta: ArrayLike, names: Sequence[str]) -> Any:
 
 def to_anesthetic(theta: ArrayLike, names: Sequence[str], **options: Any) -> Any:
     """The draws (n, D) as ``anesthetic.MCMCSamples``; options are its own, such as ``labels`` and ``logL``."""
-    module = require("anesthetic", extra="inference")
+    module = require("anesthetic", extra="anesthetic")
     return module.MCMCSamples(data=np.asarray(theta, dtype=float), columns=list(names), **options)
 
 
