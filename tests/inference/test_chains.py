@@ -26,13 +26,18 @@ def test_tables_and_getdist_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "function"), [("getdist", to_getdist), ("arviz", to_arviz), ("anesthetic", to_anesthetic)]
+    ("name", "extra", "function"),
+    [
+        ("getdist", "inference", to_getdist),
+        ("arviz", "inference", to_arviz),
+        ("anesthetic", "anesthetic", to_anesthetic),
+    ],
 )
-def test_other_libraries_or_their_extra(name, function):
+def test_other_libraries_or_their_extra(name, extra, function):
     try:
         __import__(name)
     except ImportError:
-        with pytest.raises(MissingExtraError, match=r"pip install 'deepfield\[inference\]'"):
+        with pytest.raises(MissingExtraError, match=rf"pip install 'deepfield\[{extra}\]'"):
             function(DRAWS, ["a", "b"])
     else:
         assert function(DRAWS, ["a", "b"]) is not None
