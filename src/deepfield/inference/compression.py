@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from deepfield.core.errors import DeepfieldError
 from deepfield.inference.priors import Prior
 from deepfield.inference.sampling import Chains, sample
 
@@ -63,6 +64,8 @@ class Compressed(ABC):
     def log_likelihood(self, theta: ArrayLike, data: ArrayLike | None = None) -> Array:
         """Exact log-likelihood (N,) of compressed data (K,), up to a constant; of the observed by default."""
         observed = self.observed if data is None else np.asarray(data, dtype=float)
+        if observed.shape != self.observed.shape:
+            raise DeepfieldError(f"compressed data are {len(self.observed)} numbers, not {observed.shape}")
         return -0.5 * ((observed - self.expected(theta)) ** 2).sum(1)
 
     def exact(self, n: int = 10_000, *, data: ArrayLike | None = None, seed: int = 0) -> tuple[Array, Chains]:

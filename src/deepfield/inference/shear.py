@@ -2,15 +2,16 @@
 
 Data are the E-mode spectra of all pairs of source bins in bands of l. Parameters are those of flat LCDM, the
 amplitude of intrinsic alignments (NLA; Bridle & King 2007), and a shift of the redshifts of each bin. The matter
-spectrum is whatever the caller gives, at a few hundred cosmologies of the prior; between them its logarithm is a
-polynomial, so that a data vector costs half a millisecond. Noise is Gaussian, with the covariance of a Gaussian
-field at one cosmology (Knox 1995; Hu & Jain 2004), so an exact posterior stands beside every learnt one.
+spectrum is whatever the caller gives, at some hundred cosmologies of the prior; between them its logarithm is a
+polynomial, so that a data vector costs a fraction of a millisecond. Noise is Gaussian, with the covariance of
+Gaussian fields at one cosmology (Knox 1995; Hu & Jain 2004), so an exact posterior stands beside every learnt one.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline, RectBivariateSpline
-from scipy.special import erf
+from scipy.special import ndtr
 from scipy.stats import qmc
 
 from deepfield.core.errors import DeepfieldError
@@ -48,12 +49,10 @@ COSMOLOGY = tuple(BOUNDS)[:5]
 C1_DENSITY = 0.0134
 """C1 times the critical density, of intrinsic alignments (Joachimi et al. 2011, A&A 527, A26)."""
 
-Z = np.arange(1, 101) * 0.03
-"""Where integrals along the line of sight are evaluated, up to redshift 3."""
-
-_NODES, _WAVE = np.linspace(0, 3, 13), 160
-_DEGREE, _DESIGN = 5, 1024
-_ROWS = 256
+_Z = 3 * (np.arange(1, 151) / 150) ** 2  # along the line of sight, densest near us
+_NEAR = trapezoidal(np.r_[0, _Z])[1:]  # weights there; what is integrated is zero at zero
+_NODES, _WAVES = np.linspace(0, 3, 13), 160  # of the spectra that are asked for
+_ROWS = 256  # cosmologies at once
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,10 @@ class Survey:
 
     Parameters
     ----------
-    n_of_z : array (B, 100)
-        Sources of each bin at the redshifts :data:`Z`, in any unit.
+    z : array (S,)
+        Increasing, from 0 to 3 at most: sources beyond are left out.
+    n_of_z : array (B, S)
+        Sources of each bin, in one unit for all.
     density : float
         Of all sources, per square arcminute; the bins share it by their n(z).
     area : float
@@ -76,6 +77,7 @@ class Survey:
         Of the mean redshift of each bin, over (1 + z).
     """
 
+    z: Array
     n_of_z: Array
     density: float = 10.0
     area: float = 12_300.0
@@ -84,9 +86,11 @@ class Survey:
     z_error: float = 0.002
 
     def __post_init__(self) -> None:
-        n = np.asarray(self.n_of_z, float)
-        if n.ndim != 2 or n.shape[1] != len(Z) or not (np.isfinite(n) & (n >= 0)).all() or not n.any(1).all():
-            raise DeepfieldError(f"n(z) is of numbers from 0 on, (bins, {len(Z)}), one bin a row; got {n.shape}")
+        z, n = np.asarray(self.z, float), np.asarray(self.n_of_z, float)
+        if z.ndim != 1 or n.shape[1:] != z.shape or not (np.diff(z) > 0).all() or z[0] < 0 or z[-1] > 3:
+            raise DeepfieldError(f"n(z) is (bins, S) at redshifts (S,) that increase from 0 to 3, got {n.shape}")
+        if not (np.isfinite(n) & (n >= 0)).all() or not n.any(1).all():
+            raise DeepfieldError("n(z) is finite and not negative, and each bin has sources")
         if not (np.diff(self.edges) >= 1).all() or self.edges[0] < 2:
             raise DeepfieldError("the edges of the bands in l are whole numbers from 2 on that increase")
         if not min(self.density, self.shape_noise, self.z_error) > 0 or not 0 < self.area <= FULL_SKY:
@@ -100,13 +104,13 @@ class Survey:
     @property
     def mean_z(self) -> Array:
         """Mean redshifts (B,) of the bins."""
-        return self.n_of_z @ Z / self.n_of_z.sum(1)
+        return np.asarray(np.trapezoid(self.n_of_z * self.z, self.z)) / np.trapezoid(self.n_of_z, self.z)
 
     @property
     def noise(self) -> Array:
         """Spectra (B,) of the shape noise, sigma^2 over the sources per steradian."""
-        share = self.n_of_z.sum(1) / self.n_of_z.sum()
-        return self.shape_noise**2 / (self.density * share * (60 * 180 / np.pi) ** 2)
+        counts = np.trapezoid(self.n_of_z, self.z)
+        return self.shape_noise**2 / (self.density * counts / counts.sum() * (60 * 180 / np.pi) ** 2)
 
 
 def lsst_y1(bins: int = 5) -> Survey:
@@ -118,16 +122,15 @@ def lsst_y1(bins: int = 5) -> Survey:
     Examples
     --------
     >>> lsst_y1().mean_z.round(1).tolist()
-    [0.3, 0.5, 0.7, 1.0, 1.7]
+    [0.2, 0.5, 0.7, 0.9, 1.5]
     """
-    fine = np.linspace(0, 3.5, 3501)
-    total = fine**2 * np.exp(-((fine / 0.13) ** 0.78))
-    scatter = 0.05 * (1 + Z[:, None])
-    # Counts of estimated redshifts, for edges that share them evenly (Ma, Hu & Huterer 2006).
-    edges = np.interp(np.linspace(0, 1, bins + 1), np.cumsum(total) / total.sum(), fine)
-    edges[-1] = np.inf
-    below = erf((edges - Z[:, None]) / (np.sqrt(2) * scatter))
-    return Survey((np.interp(Z, fine, total)[:, None] * np.diff(below, axis=1)).T)
+    z = np.linspace(0, 3, 601)
+    total = z**2 * np.exp(-((z / 0.13) ** 0.78))
+    edges = np.interp(np.linspace(0, 1, bins + 1), np.cumsum(total) / total.sum(), z)
+    edges[[0, -1]] = -np.inf, np.inf
+    # Of the sources at z the share whose estimate lies between two edges (Ma, Hu & Huterer 2006).
+    below = ndtr((edges[:, None] - z) / (0.05 * (1 + z)))
+    return Survey(z, total * np.diff(below, axis=0))
 
 
 class CosmicShear(Compressed):
@@ -142,10 +145,12 @@ class CosmicShear(Compressed):
     survey : Survey, optional
         By default :func:`lsst_y1`.
     prior : Prior, optional
-        Of the same parameters, bounded in those of cosmology; by default flat in :data:`BOUNDS`, and normal for the
-        shifts, with ``survey.z_error``.
+        Of the same parameters, bounded in those of cosmology; by default flat in :data:`BOUNDS`, and normal for
+        the shifts, with ``survey.z_error``.
     data : array (P L,), optional
         Spectra as :meth:`mean` orders them; by default a mock observation at :data:`FIDUCIAL`.
+    runs : int
+        Cosmologies at which ``power`` is asked: 1024 carry a polynomial of degree 5.
     seed : int
         Of the mock's noise.
 
@@ -157,7 +162,7 @@ class CosmicShear(Compressed):
     Examples
     --------
     >>> from deepfield.emulators import MatterPower
-    >>> world = CosmicShear(MatterPower(), lsst_y1(2))
+    >>> world = CosmicShear(MatterPower(), lsst_y1(2), runs=64)
     >>> world.prior.names
     ('omega_m', 'omega_b', 'h', 'n_s', 'sigma_8', 'a_ia', 'shift_1', 'shift_2')
     >>> world.mean(world.prior.sample(3, seed=0)).shape
@@ -171,6 +176,7 @@ class CosmicShear(Compressed):
         *,
         prior: Prior | None = None,
         data: ArrayLike | None = None,
+        runs: int = 1024,
         seed: int = 0,
     ) -> None:
         self.survey = survey = survey or lsst_y1()
@@ -178,34 +184,36 @@ class CosmicShear(Compressed):
         shifts = {f"shift_{i + 1}": {"normal": [0.0, survey.z_error * (1 + survey.mean_z[i])]} for i in bins}
         self.prior = self._checked(prior or Prior({**BOUNDS, **shifts}), (*BOUNDS, *shifts))
         self.pairs = np.array(list(combinations_with_replacement(bins, 2)))
-        self._n = CubicSpline(Z, survey.n_of_z, axis=1, extrapolate=False)
-        self._power = _PowerTable(power, survey.ell, self.prior.support()[: len(COSMOLOGY)])
+        self._n = CubicSpline(survey.z, survey.n_of_z, axis=1, extrapolate=False)
+        self._power = _PowerTable(power, survey.ell, self.prior.support()[: len(COSMOLOGY)], runs)
         fiducial = np.array([[*FIDUCIAL.values(), *(0.0 for _ in bins)]])
         self.covariance = self._knox(fiducial)
-        self._whitener = np.linalg.inv(np.linalg.cholesky(self.covariance))
-        mock = self._whitened(fiducial)[0] + np.random.default_rng(seed).standard_normal(len(self.covariance))
-        self._compress(mock if data is None else self._whitener @ np.asarray(data, float))
+        self.whitener = np.linalg.inv(np.linalg.cholesky(self.covariance))
+        noise = np.linalg.cholesky(self.covariance) @ np.random.default_rng(seed).standard_normal(
+            len(self.covariance)
+        )
+        self.data = self.mean(fiducial)[0] + noise if data is None else np.asarray(data, float)
+        if self.data.shape != noise.shape:
+            raise DeepfieldError(
+                f"data are {len(noise)} spectra, {len(self.pairs)} pairs by bands, not {self.data.shape}"
+            )
+        self._compress(self.whitener @ self.data)
 
     @staticmethod
     def _checked(prior: Prior, names: tuple[str, ...]) -> Prior:
         if prior.names != names:
             raise DeepfieldError(f"the prior is one of {', '.join(names)}, not of {', '.join(prior.names)}")
         if not np.isfinite(prior.support()[: len(COSMOLOGY)]).all():
-            raise DeepfieldError(f"the prior of {', '.join(COSMOLOGY)} needs bounds, in which the spectrum is laid out")
+            raise DeepfieldError(
+                f"the prior of {', '.join(COSMOLOGY)} needs bounds, in which the spectrum is laid out"
+            )
         return prior
 
     def within(self, prior: Prior) -> CosmicShear:
-        """The same with a narrower prior, whose models differ along fewer axes: shorter data.
-
-        Examples
-        --------
-        >>> from deepfield.emulators import MatterPower
-        >>> world = CosmicShear(MatterPower(), lsst_y1(2))
-        >>> len(world.within(world.prior.cut(world.prior.support() * 0.5 + [0.25])).observed)
-        """
+        """The same with a narrower prior, whose models differ along fewer axes: shorter data."""
         near = copy.copy(self)
         near.prior = self._checked(prior, self.prior.names)
-        near._compress(self._centre + self.observed @ self._axes)  # what is perpendicular is noise alone
+        near._compress(self.whitener @ self.data)
         return near
 
     def _knox(self, theta: Array) -> Array:
@@ -220,8 +228,14 @@ class CosmicShear(Compressed):
         size = blocks.shape[0] * blocks.shape[2]
         return np.einsum("pql,lm->plqm", blocks, np.eye(len(modes))).reshape(size, size)
 
-    def mean(self, theta: ArrayLike) -> Array:
+    def compress(self, spectra: ArrayLike) -> Array:
+        """Compressed data (..., K) of spectra (..., P L) with noise."""
+        return self._project(np.asarray(spectra, float) @ self.whitener.T)
+
+    def mean(self, theta: ArrayLike, *, direct: bool = False) -> Array:
         """Spectra (N, P L) without noise: all l of the first of ``pairs``, then of the next.
+
+        ``direct`` asks ``power`` itself, instead of the polynomials.
 
         Raises
         ------
@@ -229,61 +243,67 @@ class CosmicShear(Compressed):
             If a cosmology is outside the prior's bounds.
         """
         rows = self.prior.rows(theta)
-        parts = [self._mean(rows[i : i + _ROWS]) for i in range(0, len(rows), _ROWS)]
-        return np.concatenate(parts)
+        spectrum = self._power.direct if direct else self._power
+        return np.concatenate([self._mean(rows[i : i + _ROWS], spectrum) for i in range(0, len(rows), _ROWS)])
 
-    def _mean(self, rows: Array) -> Array:
-        spectrum = self._power(rows[:, : len(COSMOLOGY)])
+    def _mean(self, rows: Array, spectrum: Callable[[Array], Array]) -> Array:
         matter, amplitude, shifts = rows[:, 0], rows[:, len(COSMOLOGY)], rows[:, len(COSMOLOGY) + 1 :]
-        chi, rate = HUBBLE_DISTANCE * flat_distance(Z, matter), expansion_rate(Z, matter) / HUBBLE_DISTANCE
-        n = np.stack([self._n(Z - shift[:, None])[i] for i, shift in enumerate(shifts.T)], 1)
+        chi, rate = HUBBLE_DISTANCE * flat_distance(_Z, matter), expansion_rate(_Z, matter) / HUBBLE_DISTANCE
+        n = np.stack([self._n(_Z - shift[:, None])[i] for i, shift in enumerate(shifts.T)], 1)
         n = np.clip(np.nan_to_num(n), 0, None)
-        kernel = lensing_kernel(Z, chi, matter, n, chi)
+        kernel = lensing_kernel(_Z, chi, matter, n * _NEAR, chi)
         # Galaxies that point to the matter around them: n(chi) times -A C1 rho_c Omega_m / D.
-        tidal = -C1_DENSITY * (amplitude * matter)[:, None] / growth(Z, matter) * rate
-        kernel += n / (n @ trapezoidal(Z))[..., None] * tidal[:, None]
-        found = limber(kernel, spectrum, trapezoidal(np.r_[0, Z])[1:] / (rate * chi**2))
+        tidal = -C1_DENSITY * (amplitude * matter)[:, None] / growth(_Z, matter) * rate
+        kernel += n / (n @ _NEAR)[..., None] * tidal[:, None]
+        found = limber(kernel, spectrum(rows[:, : len(COSMOLOGY)]), _NEAR / (rate * chi**2))
         i, j = self.pairs.T
         return (found[:, i, j] * shear_factor(self.survey.ell)).reshape(len(rows), -1)
 
     def _whitened(self, theta: ArrayLike) -> Array:
-        return self.mean(theta) @ self._whitener.T
+        return self.mean(theta) @ self.whitener.T
 
 
 class _PowerTable:
     """P at k = (l + 1/2) / chi(z), (N, L, Z): its logarithm as a polynomial in those of the parameters."""
 
-    def __init__(self, power: Power, ell: Array, bounds: Array) -> None:
-        self.bounds, self.shape = bounds, (len(ell), len(Z))
-        unit = qmc.Sobol(len(bounds), seed=0).random(_DESIGN)
-        theta = bounds[:, 0] + unit * (bounds[:, 1] - bounds[:, 0])
-        low, high = getattr(power, "k_range", (1e-4, 50.0))
-        wave = np.geomspace(max(low, 1e-3), high, _WAVE)
-        given: Mapping[str, Array] = dict(zip(COSMOLOGY, theta.T))
-        known = np.log(np.asarray(power(given, wave, _NODES), float))
-        asked = np.log((ell[:, None] + 0.5) / (HUBBLE_DISTANCE * flat_distance(Z, theta[:, 0]))[:, None])
+    def __init__(self, power: Power, ell: Array, bounds: Array, runs: int) -> None:
+        self.power, self.ell, self.bounds = power, ell, bounds
+        most = max((d for d in range(1, 6) if 3 * math.comb(len(bounds) + d, d) <= runs), default=0)
+        if not most:
+            raise DeepfieldError(f"{runs} runs are too few for a polynomial in {len(bounds)} parameters")
+        self.orders = [o for o in np.ndindex(*[most + 1] * len(bounds)) if sum(o) <= most]
+        design = qmc.scale(qmc.Sobol(len(bounds), seed=0).random_base2(math.ceil(math.log2(runs))), *bounds.T)
+        logs = np.log(self.direct(design)).reshape(len(design), -1)
+        self.weights = np.linalg.lstsq(self._terms(design), logs, rcond=None)[0]
+
+    def direct(self, theta: Array) -> Array:
+        """The spectrum as it is given, interpolated in ln k and z."""
+        low, high = getattr(self.power, "k_range", (1e-4, 50.0))
+        wave = np.geomspace(max(low, 1e-3), high, _WAVES)
+        known = np.log(np.asarray(self.power(dict(zip(COSMOLOGY, theta.T)), wave, _NODES), float))
+        asked = np.log((self.ell[:, None] + 0.5) / (HUBBLE_DISTANCE * flat_distance(_Z, theta[:, 0]))[:, None])
         near = np.clip(asked, np.log(wave[0]), np.log(wave[-1]))
-        found = []
-        for row, at, inside in zip(known, asked, near):
-            line, z = RectBivariateSpline(_NODES, np.log(wave), row), np.broadcast_to(Z, self.shape)
-            found.append(line.ev(z, inside) + line.ev(z, inside, dy=1) * (at - inside))
-        terms = self._terms(theta)
-        self.weights = np.linalg.lstsq(terms, np.reshape(found, (len(theta), -1)), rcond=None)[0]
+        found = np.empty_like(asked)
+        for i, row in enumerate(known):
+            line = RectBivariateSpline(_NODES, np.log(wave), row)
+            z = np.broadcast_to(_Z, near[i].shape)
+            found[i] = line.ev(z, near[i]) + line.ev(z, near[i], dy=1) * (asked[i] - near[i])
+        return np.exp(found)
 
     def _terms(self, theta: Array) -> Array:
         low, high = np.log(self.bounds).T
         x = 2 * (np.log(theta) - low) / (high - low) - 1
-        series = np.polynomial.chebyshev.chebvander(x, _DEGREE)  # (N, D, degree + 1)
-        orders = [o for o in np.ndindex(*[_DEGREE + 1] * x.shape[1]) if sum(o) <= _DEGREE]
-        return np.prod([series[:, i, list(order)] for i, order in enumerate(zip(*orders))], axis=0)
+        series = np.polynomial.chebyshev.chebvander(x, max(map(max, self.orders)))  # (N, D, degree + 1)
+        return np.prod([series[:, i, list(order)] for i, order in enumerate(zip(*self.orders))], axis=0)
 
     def __call__(self, theta: Array) -> Array:
-        slack = 1e-6 * (self.bounds[:, 1] - self.bounds[:, 0])
-        outside = (theta < self.bounds[:, 0] - slack) | (theta > self.bounds[:, 1] + slack) | np.isnan(theta)
+        low, high = self.bounds.T
+        slack = 1e-6 * (high - low)
+        outside = ~((theta >= low - slack) & (theta <= high + slack))  # NaN too
         if outside.any():
-            row, column = np.argwhere(outside)[0]
+            row, i = np.argwhere(outside)[0]
             raise DeepfieldError(
-                f"{COSMOLOGY[column]} = {theta[row, column]:g} is outside the prior's bounds, "
-                f"{self.bounds[column, 0]:g} to {self.bounds[column, 1]:g}, in which the spectrum was laid out"
+                f"{COSMOLOGY[i]} = {theta[row, i]:g} is outside the prior's bounds, {low[i]:g} to {high[i]:g}, in "
+                "which the spectrum was laid out"
             )
-        return np.exp(self._terms(theta) @ self.weights).reshape(-1, *self.shape)
+        return np.exp(self._terms(theta) @ self.weights).reshape(-1, len(self.ell), len(_Z))

@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 def lensing_kernel(z: ArrayLike, chi: ArrayLike, omega_m: ArrayLike, n: ArrayLike, chi_source: ArrayLike) -> Array:
     """Lensing efficiency q = 3/2 Omega_m (H0/c)^2 (1 + z) chi <1 - chi / chi_s> in h/Mpc, over the sources.
 
-    The density contrast, weighted by q along the line of sight, is the convergence (Kilbinger 2015, Rep. Prog. Phys.
-    78, 086901).
+    The density contrast, weighted by q along the line of sight, is the convergence (Kilbinger 2015, Rep. Prog.
+    Phys. 78, 086901).
 
     Parameters
     ----------
