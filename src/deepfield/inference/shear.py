@@ -154,6 +154,15 @@ class CosmicShear(Compressed):
     seed : int
         Of the mock's noise.
 
+    Attributes
+    ----------
+    covariance, whitener : array (P L, P L)
+        Of the spectra, and the inverse of its Cholesky factor.
+    pairs : array (P, 2)
+        Bins of each spectrum.
+    data : array (P L,)
+        What is observed, before compression.
+
     Raises
     ------
     DeepfieldError
@@ -184,19 +193,16 @@ class CosmicShear(Compressed):
         shifts = {f"shift_{i + 1}": {"normal": [0.0, survey.z_error * (1 + survey.mean_z[i])]} for i in bins}
         self.prior = self._checked(prior or Prior({**BOUNDS, **shifts}), (*BOUNDS, *shifts))
         self.pairs = np.array(list(combinations_with_replacement(bins, 2)))
-        self._n = CubicSpline(survey.z, survey.n_of_z, axis=1, extrapolate=False)
+        self._n = [CubicSpline(survey.z, row, extrapolate=False) for row in survey.n_of_z]
         self._power = _PowerTable(power, survey.ell, self.prior.support()[: len(COSMOLOGY)], runs)
-        fiducial = np.array([[*FIDUCIAL.values(), *(0.0 for _ in bins)]])
-        self.covariance = self._knox(fiducial)
-        self.whitener = np.linalg.inv(np.linalg.cholesky(self.covariance))
-        noise = np.linalg.cholesky(self.covariance) @ np.random.default_rng(seed).standard_normal(
-            len(self.covariance)
-        )
-        self.data = self.mean(fiducial)[0] + noise if data is None else np.asarray(data, float)
-        if self.data.shape != noise.shape:
-            raise DeepfieldError(
-                f"data are {len(noise)} spectra, {len(self.pairs)} pairs by bands, not {self.data.shape}"
-            )
+        mean = self.mean([[*FIDUCIAL.values(), *(0.0 for _ in bins)]], direct=True)[0]
+        self.covariance = self._knox(mean)
+        root = np.linalg.cholesky(self.covariance)
+        noise = root @ np.random.default_rng(seed).standard_normal(len(mean))
+        self.data = mean + noise if data is None else np.asarray(data, float)
+        if self.data.shape != mean.shape:
+            raise DeepfieldError(f"data are {len(mean)} spectra, of pairs by bands of l, not {self.data.shape}")
+        self.whitener = np.linalg.inv(root)
         self._compress(self.whitener @ self.data)
 
     @staticmethod
@@ -216,11 +222,11 @@ class CosmicShear(Compressed):
         near._compress(self.whitener @ self.data)
         return near
 
-    def _knox(self, theta: Array) -> Array:
+    def _knox(self, mean: Array) -> Array:
         """Covariance (P L, P L) of Gaussian fields: (C_ik C_jl + C_il C_jk) over the number of modes."""
         survey, (i, j) = self.survey, self.pairs.T
         signal = np.zeros((len(survey.n_of_z), len(survey.n_of_z), len(survey.ell)))
-        signal[i, j] = signal[j, i] = self.mean(theta).reshape(len(i), -1)
+        signal[i, j] = signal[j, i] = mean.reshape(len(i), -1)
         signal += np.diag(survey.noise)[..., None]
         first, second = (signal[i][:, a] * signal[j][:, b] for a, b in ((i, j), (j, i)))
         modes = np.diff(survey.edges**2) * survey.area / FULL_SKY  # the sum of 2 l + 1
@@ -249,7 +255,7 @@ class CosmicShear(Compressed):
     def _mean(self, rows: Array, spectrum: Callable[[Array], Array]) -> Array:
         matter, amplitude, shifts = rows[:, 0], rows[:, len(COSMOLOGY)], rows[:, len(COSMOLOGY) + 1 :]
         chi, rate = HUBBLE_DISTANCE * flat_distance(_Z, matter), expansion_rate(_Z, matter) / HUBBLE_DISTANCE
-        n = np.stack([self._n(_Z - shift[:, None])[i] for i, shift in enumerate(shifts.T)], 1)
+        n = np.stack([line(_Z - shift[:, None]) for line, shift in zip(self._n, shifts.T)], 1)
         n = np.clip(np.nan_to_num(n), 0, None)
         kernel = lensing_kernel(_Z, chi, matter, n * _NEAR, chi)
         # Galaxies that point to the matter around them: n(chi) times -A C1 rho_c Omega_m / D.
