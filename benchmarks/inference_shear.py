@@ -30,6 +30,9 @@ from deepfield.trust.two_samples import c2st
 
 Array = NDArray[np.float64]
 
+EXACT = 60_000
+"""Draws of chains, worth about a twentieth as many independent ones."""
+
 
 def with_s8(theta: Array, names: tuple[str, ...]) -> Array:
     """Draws with S_8 = sigma_8 (omega_m / 0.3)^0.5 as one more column."""
@@ -49,8 +52,12 @@ def posteriors(n: int, seed: int) -> None:
     world.mean(theta)
     ten_thousand = time.process_time() - clock
     clock = time.process_time()
-    exact, chains = world.exact(10_000, seed=seed)
+    exact, chains = world.exact(EXACT, seed=seed)
     exact_seconds = time.process_time() - clock
+    print(
+        f"seed {seed}: exact posterior in {exact_seconds:.0f} s, {chains.ess.min():.0f} independent draws",
+        flush=True,
+    )
     # How far polynomials are from the spectrum itself, in units of the noise of all data together.
     away = [
         np.linalg.norm((world.mean(rows) - world.mean(rows, direct=True)) @ world.whitener.T, axis=1)
@@ -58,6 +65,7 @@ def posteriors(n: int, seed: int) -> None:
     ]
     near, found, seconds = learn(world, ["npe"], quick(seed), n, seed=seed)
     draws = found["npe"].sample(near.observed, 10_000, seed=seed)
+    print(f"seed {seed}: NPE trained in {seconds['npe']:.0f} s on {len(near.observed)} numbers", flush=True)
     names = world.prior.names
     one, two = with_s8(exact, names), with_s8(draws, names)
     chosen = [names.index("omega_m"), names.index("sigma_8")]

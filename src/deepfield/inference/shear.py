@@ -86,7 +86,9 @@ class Survey:
     z_error: float = 0.002
 
     def __post_init__(self) -> None:
-        z, n = np.asarray(self.z, float), np.asarray(self.n_of_z, float)
+        for name in ("z", "n_of_z", "edges"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), float))
+        z, n = self.z, self.n_of_z
         if z.ndim != 1 or n.shape[1:] != z.shape or not (np.diff(z) > 0).all() or z[0] < 0 or z[-1] > 3:
             raise DeepfieldError(f"n(z) is (bins, S) at redshifts (S,) that increase from 0 to 3, got {n.shape}")
         if not (np.isfinite(n) & (n >= 0)).all() or not n.any(1).all():
