@@ -75,6 +75,12 @@ class Survey:
         Of the bands in l, whole numbers.
     z_error : float
         Of the mean redshift of each bin, over (1 + z).
+
+    Examples
+    --------
+    >>> z = np.linspace(0, 2, 50)
+    >>> Survey(z, [np.exp(-0.5 * ((z - 0.7) / 0.1) ** 2)], area=5000).mean_z.round(3).tolist()
+    [0.7]
     """
 
     z: Array
