@@ -81,6 +81,7 @@ bench-inference: $(SBI)/.installed
 	$(SBI)/bin/python benchmarks/inference.py
 	$(SBI)/bin/python benchmarks/inference_cosmology.py posteriors
 	$(SBI)/bin/python benchmarks/inference_cosmology.py calibration
+	$(SBI)/bin/python benchmarks/inference_shear.py posteriors
 	$(SBI)/bin/python benchmarks/inference_page.py
 
 $(SBI)/.installed:

@@ -12,6 +12,7 @@ from scipy.interpolate import CubicSpline, RectBivariateSpline
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.physics.cosmology import HUBBLE_DISTANCE, flat_distance
+from deepfield.physics.limber import lensing_kernel, limber, trapezoidal
 from deepfield.physics.power import variance
 
 Array = NDArray[np.float64]
@@ -118,11 +119,8 @@ def lensing_spectra(
     fine = np.linspace(max(float(redshift[0]), 0.005), float(redshift[-1]), 200)
     dark = [float(cosmology.get(name, usual)) for name, usual in (("w_0", -1.0), ("w_a", 0.0))]
     chi = HUBBLE_DISTANCE * flat_distance(fine, share, *dark)[0]
-    n = np.array([np.interp(fine, redshift, row) for row in weights])
-    n /= np.trapezoid(n, fine, axis=1)[:, None]
-    # q(chi) = 3/2 Omega_m H0^2/c^2 (1 + z) chi int n(z') (1 - chi / chi') dz'
-    lever = np.clip(1 - chi[:, None] / chi, 0, None)
-    kernel = 1.5 * share / HUBBLE_DISTANCE**2 * (1 + fine) * chi * np.trapezoid(n[:, None] * lever, fine, axis=-1)
+    n = np.array([np.interp(fine, redshift, row) for row in weights]) * trapezoidal(fine)
+    kernel = lensing_kernel(fine, chi, share, n, chi)
     nodes = np.linspace(0.0, 3.0, 31)
     low, high = getattr(power, "k_range", (1e-4, 50.0))
     k = np.geomspace(low, high, 400)
@@ -130,4 +128,4 @@ def lensing_spectra(
     wave = (multipole[:, None] + 0.5) / chi
     inside = (wave >= k[0]) & (wave <= k[-1])
     at = np.exp(line.ev(np.broadcast_to(fine, wave.shape), np.log(np.clip(wave, k[0], k[-1])))) * inside
-    return np.trapezoid(kernel[:, None, None] * kernel[None, :, None] / chi**2 * at, chi, axis=-1)
+    return limber(kernel, at, trapezoidal(chi) / chi**2)

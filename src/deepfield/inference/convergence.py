@@ -22,6 +22,7 @@ from deepfield.data import registry
 from deepfield.inference.priors import Prior
 from deepfield.physics.cosmology import HUBBLE_DISTANCE, expansion_rate, flat_distance
 from deepfield.physics.halofit import halofit
+from deepfield.physics.limber import lensing_kernel, limber, shear_factor
 from deepfield.physics.power import growth, transfer, variance
 
 Array = NDArray[np.float64]
@@ -65,25 +66,21 @@ def convergence_power(ell: ArrayLike, omega_c: float, sigma_8: ArrayLike) -> Arr
     z = 1.5 * (1 + nodes)
     distance = HUBBLE_DISTANCE * flat_distance(z, matter)[0]
     rate = expansion_rate(z, matter)[0]
-    # Efficiency g(z): the mean of 1 - chi / chi_s over the sources behind, on a finer grid of them.
-    behind = np.linspace(1e-3, 4.0, 2000)
-    count, far = sources(behind), HUBBLE_DISTANCE * flat_distance(behind, matter)[0]
-    share = np.clip(1 - distance[:, None] / far, 0, None) @ count / count.sum()
-    kernel = 1.5 * matter / HUBBLE_DISTANCE**2 * (1 + z) * distance * share
-    weight = kernel**2 / distance**2 * HUBBLE_DISTANCE / rate  # per redshift
+    behind = np.linspace(1e-3, 4.0, 2000)  # a finer grid, of the sources
+    far = HUBBLE_DISTANCE * flat_distance(behind, matter)[0]
+    kernel = lensing_kernel(z, distance, matter, sources(behind)[None], far)
     wave = np.geomspace(1e-4, 60.0, 320)  # h/Mpc
     shape = wave**N_S * transfer(wave * H, matter * H**2, OMEGA_B * H**2) ** 2
     linear = shape[None] / variance(wave, shape) * amplitude[:, None] ** 2
     falling = growth(z, matter)[0] ** 2
     share_then = matter * (1 + z) ** 3 / rate**2
-    found = np.zeros((len(z), len(amplitude), len(multipole)))
+    found = np.zeros((len(amplitude), len(multipole), len(z)))
     for i, chi in enumerate(distance):
         spectra = np.log(halofit(wave, linear * falling[i], share_then[i]))
         asked = np.log(np.clip((multipole + 0.5) / chi, wave[0], wave[-1]))
-        found[i] = weight[i] * np.exp([np.interp(asked, np.log(wave), row) for row in spectra])
-    # Of a spherical sky: (l - 1) l (l + 1) (l + 2) / (l + 1/2)^4.
-    curved = (multipole - 1) * multipole * (multipole + 1) * (multipole + 2) / (multipole + 0.5) ** 4
-    return 1.5 * np.tensordot(steps, found, 1) * np.clip(curved, 0, None)
+        found[..., i] = np.exp([np.interp(asked, np.log(wave), row) for row in spectra])
+    steps = 1.5 * steps * HUBBLE_DISTANCE / rate  # of distance
+    return limber(kernel, found, steps / distance**2)[:, 0, 0] * shear_factor(multipole)
 
 
 class Convergence:

@@ -3,10 +3,8 @@
 Parameters are omega_m, w (wCDM only), h r_d in Mpc (with BAO) and h (with chronometers). All likelihoods are
 Gaussian with known covariance, so an exact posterior stands beside every learnt one.
 
-Data are compressed without loss. Whitened by its Cholesky factor, a data set is its expectation plus unit noise,
-and the expectations of all models of the prior lie, to a hundredth of that noise, in a space of few dimensions,
-found by a singular value decomposition. What is perpendicular to it is the same noise whatever the parameters. The
-unknown zero point of supernova magnitudes is projected out first, which equals marginalising it over a flat prior.
+Data are compressed without loss (:mod:`deepfield.inference.compression`). The unknown zero point of supernova
+magnitudes is projected out first, which equals marginalising it over a flat prior.
 """
 
 from __future__ import annotations
@@ -18,14 +16,12 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from deepfield.core.errors import DeepfieldError
 from deepfield.data import registry
+from deepfield.inference.compression import Compressed
 from deepfield.inference.priors import Prior
-from deepfield.inference.sampling import Chains, sample
 from deepfield.physics.cosmology import HUBBLE_DISTANCE, expansion_rate, flat_distance
 
 Array = NDArray[np.float64]
@@ -121,7 +117,7 @@ def measurement(name: str) -> Measurement:
     return Measurement(name, entry["citation"], z, tuple(entry["kind"]), np.array(entry["value"]), covariance, z)
 
 
-class Expansion:
+class Expansion(Compressed):
     """A cosmology and data: prior, simulator, observation and exact likelihood.
 
     Parameters
@@ -157,13 +153,8 @@ class Expansion:
         if list(self.prior.names) != names:
             raise DeepfieldError(f"the prior is one of {', '.join(names)}, not of {', '.join(self.prior.names)}")
         self._whiteners = [m.whitener() for m in self.measurements]
-        cloud = self._whitened(self.prior.sample(4000, seed=0))
-        self._centre = cloud.mean(0)
-        _, strength, axes = np.linalg.svd(cloud - self._centre, full_matrices=False)
-        # An axis along which no model moves by a hundredth of the noise (rms) says nothing.
-        self._axes = axes[strength > 1e-2 * np.sqrt(len(cloud))]
         raw = [w @ m.value for w, m in zip(self._whiteners, self.measurements)]
-        self.observed = (np.concatenate(raw) - self._centre) @ self._axes.T
+        self._compress(np.concatenate(raw))
 
     def within(self, prior: Prior) -> Expansion:
         """The same with a narrower prior, whose models differ along fewer axes: shorter data.
@@ -182,32 +173,3 @@ class Expansion:
         parameters = dict(zip(self.prior.names, rows.T))
         parts = [m.expected(parameters) @ w.T for m, w in zip(self.measurements, self._whiteners)]
         return np.concatenate(parts, 1)
-
-    def expected(self, theta: ArrayLike) -> Array:
-        """Compressed data (N, K) without noise."""
-        return (self._whitened(theta) - self._centre) @ self._axes.T
-
-    @property
-    def noise(self) -> Array:
-        """Standard deviations (K,) of the compressed data: one."""
-        return np.ones(len(self.observed))
-
-    def simulate(self, theta: ArrayLike, seed: int) -> Array:
-        """Compressed data (N, K) with unit noise."""
-        mean = self.expected(theta)
-        return mean + np.random.default_rng(seed).standard_normal(mean.shape)
-
-    def log_likelihood(self, theta: ArrayLike, data: ArrayLike | None = None) -> Array:
-        """Exact log-likelihood (N,) of compressed data (K,), up to a constant; of the observed by default."""
-        observed = self.observed if data is None else np.asarray(data, dtype=float)
-        return -0.5 * ((observed - self.expected(theta)) ** 2).sum(1)
-
-    def exact(self, n: int = 10_000, *, data: ArrayLike | None = None, seed: int = 0) -> tuple[Array, Chains]:
-        """Draws (n, D) from the exact posterior, and the chains they are from."""
-
-        def on_line(u: Tensor) -> Tensor:
-            theta = self.prior.from_line(u.double().numpy())
-            return torch.from_numpy(self.log_likelihood(theta, data))
-
-        chains = sample(on_line, self.prior.dim, n, seed=seed)
-        return self.prior.from_line(chains.u.reshape(-1, self.prior.dim))[:n], chains
