@@ -327,9 +327,10 @@ class Tabulated(Distribution):
 
 
 class RowsDistribution(Distribution):
-    """The density over vectors of ``dim`` numbers of a head that answers row by row, for features (..., n_features).
+    """The density over vectors of ``head.dim`` numbers of a head that answers row by row.
 
-    The head gives ``log_density(features, y)`` (N,) and ``draw_rows(features)`` (N, dim).
+    For features (..., n_features) the head gives ``log_density(features, y)`` (N,) and ``draw_rows(features)``
+    (N, dim).
     """
 
     arg_constraints = {}  # noqa: RUF012

@@ -1,9 +1,9 @@
 """Flow matching as a head: noise is carried into the target by a velocity that is learnt without solving anything.
 
 Lipman et al. 2022 (arXiv:2210.02747); for posteriors Wildberger et al. 2023 (arXiv:2305.17161). The straight path
-z_t = (1 - t) e + t z from noise e to target z, divided by the spread that it would have if z were Gaussian too, is
-an arc: u = e cos(a) + z sin(a), with tan(a) = t / (1 - t). Its velocity v = du/da is of order one everywhere, and a
-net that says zero says a standard Gaussian exactly.
+z_t = (1 - t) e + t z from noise e to target z, divided by the spread that it would have if z were Gaussian too,
+is an arc: u = e cos(a) + z sin(a), with tan(a) = t / (1 - t). Its velocity du/da is of order one everywhere, and
+a net that says zero says a standard Gaussian exactly.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class FlowMatching(_ScaledHead):
         dim: int,
         *,
         context: int = 32,
-        hidden: int = 128,
+        hidden: int = 64,
         blocks: int = 2,
         steps: int = 16,
-        power: float = 2,
-        repeats: int = 4,
+        power: int = 2,
+        repeats: int = 8,
     ) -> None:
         super().__init__(
             dim, dim=dim, context=context, hidden=hidden, blocks=blocks, steps=steps, power=power, repeats=repeats

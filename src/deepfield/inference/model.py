@@ -39,12 +39,13 @@ class InferenceConfig:
     members : int
         Nets whose densities are averaged.
     density : str
-        "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`) or "flow" (neural
-        splines, :class:`deepfield.core.flow.Flow`).
+        "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`), "flow" (neural
+        splines, :class:`deepfield.core.flow.Flow`), or for NPE "matching" (flow matching,
+        :class:`deepfield.core.matching.FlowMatching`; the held-out loss is then an error of velocities).
     width, blocks, context : int
         Of the embedding: width and residual blocks of its net, and the features it gives.
     hidden, components : int
-        Of the density: width of its nets, and Gaussians in each factor; of NRE, Gaussians over the parameters.
+        Of the density: width of its nets (matching: half of it), and Gaussians in each factor; of NRE, Gaussians over the parameters.
     dropout : float
         -1 chooses for the method: more where a net sees the data, of which few simulations are known by heart.
     contrasts : int
@@ -140,7 +141,8 @@ def _density(net: nn.Module, dim: int, config: InferenceConfig, *, given: int) -
     if config.density == "flow":
         inner = Flow(dim, transforms=3, **sizes)
     elif config.density == "matching":
-        inner = FlowMatching(dim, **sizes)
+        # One net for all dimensions and angles.
+        inner = FlowMatching(dim, context=config.context, hidden=2 * config.hidden)
     else:
         inner = AutoregressiveMixture(dim, components=config.components, dropout=config.drop(), **sizes)
     return Model(WithInput(net) if given else net, Regressed(inner, dim, given=given))
