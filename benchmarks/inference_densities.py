@@ -44,12 +44,11 @@ def log_likelihood(posterior: Posterior, task: Task, part: Simulations) -> Array
     return on_line + task.prior.log_jacobian(part.theta, u)
 
 
-def one(task: Task, name: str, n: int, seed: int, sbibm: Path | None) -> None:
-    """Train, ask for the likelihoods, draw; with the references score."""
+def fitted(task: Task, name: str, n: int, seed: int, folder: Path) -> Posterior:
+    """Train and ask for likelihoods and draws, or take what was trained before."""
     key = f"{task.name} {name} {n} {seed}"
-    entry = known("densities").get(key, {})
-    if "nll" in entry and (sbibm is None or "c2st" in entry):
-        return
+    if (place := folder / key.replace(" ", "_")).exists():
+        return Posterior.load(place)
     table = simulate(task.prior, task.simulate, n, seed=seed)
     fresh = simulate(task.prior, task.simulate, FRESH, seed=FRESH_SEED)
     began = time.process_time()
@@ -68,14 +67,24 @@ def one(task: Task, name: str, n: int, seed: int, sbibm: Path | None) -> None:
         "draw_seconds": round(drawn - evaluated, 2),
     }
     remember("densities", key, entry)
-    if sbibm is not None:
-        scores = {}
-        for k in (1, 2, 3):
-            draws = posterior.sample(task.observation(sbibm, k), DRAWS, seed=k)
-            scores[str(k)] = round(c2st(task.reference(sbibm, k), draws), 4)
-        entry["c2st"] = scores
-        remember("densities", key, entry)
     print(key, entry, flush=True)
+    posterior.save(place)
+    return posterior
+
+
+def score(task: Task, name: str, n: int, seed: int, folder: Path, sbibm: Path) -> None:
+    """C2ST against the references of three observations."""
+    key = f"{task.name} {name} {n} {seed}"
+    entry = known("densities").get(key, {})
+    if "c2st" in entry:
+        return
+    posterior = fitted(task, name, n, seed, folder)
+    scores = {}
+    for k in (1, 2, 3):
+        draws = posterior.sample(task.observation(sbibm, k), DRAWS, seed=k)
+        scores[str(k)] = round(c2st(task.reference(sbibm, k), draws), 4)
+    remember("densities", key, {**known("densities")[key], "c2st": scores})
+    print(key, scores, flush=True)
 
 
 def main() -> None:
@@ -86,15 +95,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--c2st", action="store_true")
-    folder = Path("benchmarks/work/sbibm")
-    parser.add_argument("--sbibm", type=Path, default=folder, help="where sbibm is installed")
+    work = Path("benchmarks/work")
+    parser.add_argument("--sbibm", type=Path, default=work / "sbibm", help="where sbibm is installed")
+    parser.add_argument("--work", type=Path, default=work / "densities", help="folder for what is trained")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for seed in options.seeds:
         for task in options.tasks:
             for name in options.densities:
-                one(TASKS[task], name, options.n, seed, options.sbibm if options.c2st else None)
+                run = (TASKS[task], name, options.n, seed, options.work)
+                score(*run, options.sbibm) if options.c2st else fitted(*run)
 
 
 if __name__ == "__main__":

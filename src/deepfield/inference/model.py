@@ -45,7 +45,8 @@ class InferenceConfig:
     width, blocks, context : int
         Of the embedding: width and residual blocks of its net, and the features it gives.
     hidden, components : int
-        Of the density: width of its nets (matching: half of it), and Gaussians in each factor; of NRE, Gaussians over the parameters.
+        Of the density: width of its nets (half of that of matching's one net), and Gaussians in each factor; of
+        NRE, Gaussians over the parameters.
     dropout : float
         -1 chooses for the method: more where a net sees the data, of which few simulations are known by heart.
     contrasts : int
