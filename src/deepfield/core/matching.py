@@ -81,7 +81,7 @@ class FlowMatching(_ScaledHead):
         return 0.5 * math.pi * (1 - (1 - r) ** self.power)
 
     def velocity(self, u: Tensor, angle: Tensor, given: Tensor) -> Tensor:
-        """du/da (N, dim) at u (N, dim), angles (N, 1) or (1,), for ``self.given`` of the features (N, hidden)."""
+        """du/da (N, dim) at u (N, dim), angles (N, 1) or (1,), for ``self.given`` of the features."""
         cos = angle.cos()
         when = torch.cat([cos, angle.sin(), 0.5 * (cos.abs() + 1e-2).log()], -1)
         h = self.first(torch.cat([u, when.expand(*u.shape[:-1], 3)], -1)) + given
@@ -124,8 +124,8 @@ class FlowMatching(_ScaledHead):
         """The velocity, and the trace of its Jacobian by one derivative along each axis."""
 
         def along(axis: Tensor) -> tuple[Tensor, Tensor]:
-            value, change = torch.func.jvp(lambda u: self.velocity(u, angle, given), (u,), (axis.expand_as(u),))
-            return value, change @ axis
+            pair: Any = torch.func.jvp(lambda u: self.velocity(u, angle, given), (u,), (axis.expand_as(u),))
+            return pair[0], pair[1] @ axis
 
-        parts: Any = [along(axis) for axis in torch.eye(self.dim).to(u)]
+        parts = [along(axis) for axis in torch.eye(self.dim).to(u)]
         return parts[0][0], torch.stack([change for _, change in parts]).sum(0)
