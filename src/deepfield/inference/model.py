@@ -41,7 +41,7 @@ class InferenceConfig:
     density : str
         "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`), "flow" (neural
         splines, :class:`deepfield.core.flow.Flow`), or for NPE "matching" (flow matching,
-        :class:`deepfield.core.matching.FlowMatching`; the held-out loss is then an error of velocities).
+        :class:`deepfield.core.matching.FlowMatching`; its loss is an error of velocities, up to a constant).
     width, blocks, context : int
         Of the embedding: width and residual blocks of its net, and the features it gives.
     hidden, components : int
