@@ -79,6 +79,7 @@ bench-lensing: $(VENV)/.installed-test
 SBI := .venv-sbi
 bench-inference: $(SBI)/.installed
 	$(SBI)/bin/python benchmarks/inference.py
+	$(SBI)/bin/python benchmarks/inference_densities.py --c2st
 	$(SBI)/bin/python benchmarks/inference_cosmology.py posteriors
 	$(SBI)/bin/python benchmarks/inference_cosmology.py calibration
 	$(SBI)/bin/python benchmarks/inference_shear.py posteriors

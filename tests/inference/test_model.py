@@ -46,7 +46,8 @@ def test_members_differ_and_seeds_repeat():
     ("change", "message"),
     [
         ({"method": "abc"}, "one of npe, nle, nre, not 'abc'"),
-        ({"density": "kde"}, "'mixture' or 'flow'"),
+        ({"density": "kde"}, "'mixture', 'flow' or 'matching'"),
+        ({"density": "matching", "method": "nle"}, "is for npe: a chain would solve"),
         ({"members": 0}, "members lies between 1 and 4096, got 0"),
         ({"validation": 1.5}, "validation lies between"),
     ],

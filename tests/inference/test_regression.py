@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from torch.distributions import Independent, Normal
 
 from deepfield.core.heads import Head
+from deepfield.core.matching import FlowMatching
 from deepfield.inference import simulate, train
 from deepfield.inference.regression import FARTHEST, Linear, Regressed
 
@@ -32,9 +33,10 @@ def pairs(n, seed=0, columns=3):
     return torch.from_numpy(x).float(), torch.from_numpy(y).float()
 
 
-@pytest.fixture(scope="module")
-def head():
-    return Regressed(Standard(), 2, given=3).regress(*pairs(20_000))
+@pytest.fixture(scope="module", params=["a Gaussian", "flow matching at its start"])
+def head(request):
+    inner = Standard() if request.param == "a Gaussian" else FlowMatching(2, context=1, hidden=8)
+    return Regressed(inner, 2, given=3).regress(*pairs(20_000))
 
 
 def test_a_linear_gaussian_model_is_exact_without_training(head):
@@ -43,9 +45,21 @@ def test_a_linear_gaussian_model_is_exact_without_training(head):
         multivariate_normal(0.7 + a.double().numpy() @ SLOPE, ROOT @ ROOT.T).logpdf(b.double().numpy())
         for a, b in zip(x, y)
     ]
-    found = head(torch.cat([x, torch.zeros(200, 1)], 1)).log_prob(y)
+    found = head(torch.cat([x, torch.zeros(200, 1)], 1)).log_prob(y).detach()
     assert float((found.double() - torch.tensor(truth)).abs().max()) < 0.2
     assert float(found.mean()) == pytest.approx(np.mean(truth), abs=0.01)
+
+
+def test_the_loss_is_the_inner_one_of_the_residuals():
+    x, y = pairs(500)
+    features = torch.cat([x, torch.zeros(500, 1)], 1)
+    head = Regressed(Standard(), 2, given=3).regress(x, y)
+    assert float(head.loss(features, y)) == pytest.approx(-float(head(features).log_prob(y).mean()), abs=1e-4)
+    torch.manual_seed(0)
+    matching = Regressed(FlowMatching(2, context=1, hidden=8).eval(), 2, given=3).regress(x, y)
+    # Residuals are a standard Gaussian, of whose velocities nothing can be known: their variance is one.
+    loss = float(matching.loss(features, y) + matching.linear.log_volume())
+    assert loss == pytest.approx(1, abs=0.05)
 
 
 def test_draws_follow_the_density(head):

@@ -23,6 +23,19 @@ def test_a_known_posterior_is_found(method, fitted, toy):
         assert abs(np.corrcoef(draws.T)[0, 1]) < 0.25
 
 
+def test_flow_matching_finds_it_too_and_is_saved(toy, tmp_path):
+    settings = {**toy.small, "members": 2, "epochs": 8}
+    posterior = train(toy.table, toy.prior, density="matching", **settings)
+    posterior.save(tmp_path / "model")
+    again, x = Posterior.load(tmp_path / "model"), [1.0, -0.7]
+    draws = again.sample(x, 4000)
+    assert np.array_equal(draws, posterior.sample(x, 4000))
+    assert np.abs(draws.mean(0) - toy.shrink * np.array(x)).max() < 0.35 * toy.std
+    assert np.allclose(draws.std(0), toy.std, rtol=0.2)
+    known = -0.5 * ((draws - toy.shrink * np.array(x)) ** 2).sum(1) / toy.std**2 - np.log(2 * np.pi * toy.std**2)
+    assert abs((again.log_prob(draws, x) - known).mean()) < 0.05
+
+
 @pytest.mark.parametrize("method", ["npe", "nle"])
 def test_noise_that_is_added_is_that_of_the_simulator(method, toy):
     """200 simulations without noise, and their noise, give the posterior of simulations with it."""

@@ -8,54 +8,17 @@ Drawing costs no more than evaluating: each dimension has a net of its own, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
+from deepfield.core.distributions import RowsDistribution
 from deepfield.core.errors import ModelError
 from deepfield.core.heads import _ScaledHead
 from deepfield.core.nets.mlp import Dropout
 
 _MOST_WEIGHTS = 1e8
-
-
-class AutoregressiveMixtureDistribution(Distribution):
-    """The density of one head and its features (..., n_features), over vectors of ``dim`` numbers."""
-
-    arg_constraints = {}  # noqa: RUF012
-    has_rsample = False
-
-    def __init__(self, head: AutoregressiveMixture, features: Tensor) -> None:
-        self.head, self.features = head, features
-        super().__init__(features.shape[:-1], torch.Size([head.dim]), validate_args=False)
-
-    def _rows(self, shape: Sequence[int]) -> Tensor:
-        wide = torch.broadcast_shapes(tuple(shape), self.batch_shape)
-        return self.features.expand(*wide, self.features.shape[-1]).reshape(-1, self.features.shape[-1])
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        rows = self._rows(value.shape[:-1])
-        wide = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        y = value.to(rows).expand(*wide, self.head.dim).reshape(-1, self.head.dim)
-        return self.head.log_density(rows, y).reshape(wide)
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        wide = (*sample_shape, *self.batch_shape)
-        return self.head.draw_rows(self._rows(wide)).reshape(*wide, self.head.dim)
-
-    @property
-    def mean(self) -> Tensor:
-        """From 512 draws."""
-        return self.sample((512,)).mean(0)
-
-    @property
-    def variance(self) -> Tensor:
-        """From 512 draws."""
-        return self.sample((512,)).var(0)
 
 
 class AutoregressiveMixture(_ScaledHead):
@@ -111,8 +74,8 @@ class AutoregressiveMixture(_ScaledHead):
         # Components start side by side over the target's range, not on top of one another.
         self.register_buffer("start", torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1))
 
-    def forward(self, features: Tensor) -> AutoregressiveMixtureDistribution:
-        return AutoregressiveMixtureDistribution(self, features)
+    def forward(self, features: Tensor) -> RowsDistribution:
+        return RowsDistribution(self, features)
 
     def _mixtures(self, features: Tensor, z: Tensor, only: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and widths (P, N, K) of the factors: of all P = dim, or of one."""

@@ -324,3 +324,43 @@ class Tabulated(Distribution):
     def squared_norm(self) -> Tensor:
         left, right = self.density[..., :-1], self.density[..., 1:]
         return ((left**2 + left * right + right**2) / 3 * self.grid.diff()).sum(-1)
+
+
+class RowsDistribution(Distribution):
+    """The density over vectors of ``head.dim`` numbers of a head that answers row by row.
+
+    For features (..., n_features) the head gives ``log_density(features, y)`` (N,) and ``draw_rows(features)``
+    (N, dim).
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
+
+    def __init__(self, head: Any, features: Tensor) -> None:
+        self.head, self.features = head, features
+        super().__init__(features.shape[:-1], torch.Size([head.dim]), validate_args=False)
+
+    def _rows(self, shape: Sequence[int]) -> Tensor:
+        wide = torch.broadcast_shapes(tuple(shape), self.batch_shape)
+        return self.features.expand(*wide, self.features.shape[-1]).reshape(-1, self.features.shape[-1])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        rows = self._rows(value.shape[:-1])
+        wide = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        y = value.to(rows).expand(*wide, self.head.dim).reshape(-1, self.head.dim)
+        return self.head.log_density(rows, y).reshape(wide)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        wide = (*sample_shape, *self.batch_shape)
+        return self.head.draw_rows(self._rows(wide)).reshape(*wide, self.head.dim)
+
+    @property
+    def mean(self) -> Tensor:
+        """From 512 draws."""
+        return self.sample((512,)).mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """From 512 draws."""
+        return self.sample((512,)).var(0)

@@ -356,6 +356,7 @@ def build_head(config: dict[str, Any]) -> Head:
     """
     from deepfield.core.autoregressive import AutoregressiveMixture
     from deepfield.core.flow import Flow
+    from deepfield.core.matching import FlowMatching
     from deepfield.core.votes import Votes
     from deepfield.core.warp import Warped
 
@@ -363,7 +364,7 @@ def build_head(config: dict[str, Any]) -> Head:
         c.__name__: c
         for c in (
             GaussianMixture, Categorical, Bernoulli, GaussianVector, ClassMixture, Flow, Votes, GivenMixture,
-            GivenTable, AutoregressiveMixture,
+            GivenTable, AutoregressiveMixture, FlowMatching,
         )
     }  # fmt: skip
     if not isinstance(config, dict):

@@ -18,6 +18,7 @@ from deepfield.core.autoregressive import AutoregressiveMixture
 from deepfield.core.errors import DeepfieldError
 from deepfield.core.flow import Flow
 from deepfield.core.heads import Bernoulli, Head
+from deepfield.core.matching import FlowMatching
 from deepfield.core.model import Model, ensemble
 from deepfield.core.nets import ConvNet, ResidualMLP, SequenceNet
 from deepfield.inference.encoding import Encoding
@@ -38,12 +39,14 @@ class InferenceConfig:
     members : int
         Nets whose densities are averaged.
     density : str
-        "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`) or "flow" (neural
-        splines, :class:`deepfield.core.flow.Flow`).
+        "mixture" (autoregressive, :class:`deepfield.core.autoregressive.AutoregressiveMixture`), "flow" (neural
+        splines, :class:`deepfield.core.flow.Flow`), or for NPE "matching" (flow matching,
+        :class:`deepfield.core.matching.FlowMatching`; its loss is an error of velocities, up to a constant).
     width, blocks, context : int
         Of the embedding: width and residual blocks of its net, and the features it gives.
     hidden, components : int
-        Of the density: width of its nets, and Gaussians in each factor; of NRE, Gaussians over the parameters.
+        Of the density: width of its nets (half of that of matching's one net), and Gaussians in each factor; of
+        NRE, Gaussians over the parameters.
     dropout : float
         -1 chooses for the method: more where a net sees the data, of which few simulations are known by heart.
     contrasts : int
@@ -80,8 +83,10 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise DeepfieldError(f"method is one of {', '.join(METHODS)}, not '{self.method}'")
-        if self.density not in ("mixture", "flow"):
-            raise DeepfieldError(f"density is 'mixture' or 'flow', not '{self.density}'")
+        if self.density not in ("mixture", "flow", "matching"):
+            raise DeepfieldError(f"density is 'mixture', 'flow' or 'matching', not '{self.density}'")
+        if self.density == "matching" and self.method == "nle":
+            raise DeepfieldError("density='matching' is for npe: a chain would solve its equation in each step")
         for name in (
             "members",
             "width",
@@ -134,13 +139,15 @@ def _net(n_in: int, config: InferenceConfig) -> ResidualMLP:
 
 def _density(net: nn.Module, dim: int, config: InferenceConfig, *, given: int) -> Model:
     """A conditional density of ``dim`` numbers; its linear part is taken from ``given`` inputs."""
-    inner: Head = (
-        Flow(dim, context=config.context, transforms=3, hidden=config.hidden)
-        if config.density == "flow"
-        else AutoregressiveMixture(
-            dim, context=config.context, components=config.components, hidden=config.hidden, dropout=config.drop()
-        )
-    )
+    sizes = {"context": config.context, "hidden": config.hidden}
+    inner: Head
+    if config.density == "flow":
+        inner = Flow(dim, transforms=3, **sizes)
+    elif config.density == "matching":
+        # One net for all dimensions and angles.
+        inner = FlowMatching(dim, context=config.context, hidden=2 * config.hidden)
+    else:
+        inner = AutoregressiveMixture(dim, components=config.components, dropout=config.drop(), **sizes)
     return Model(WithInput(net) if given else net, Regressed(inner, dim, given=given))
 
 

@@ -145,6 +145,11 @@ class Regressed(Head):
         self.linear = Linear(dim, given=given)
         self.inner, self.n_features = inner, given + inner.n_features
 
+    def loss(self, features: Tensor, target: Tensor) -> Tensor:
+        """The inner head's own loss of the residuals; of one fitted by likelihood, that of the targets."""
+        z = (target - self.linear.centre(features)) @ self.linear.whiten.T
+        return self.inner.loss(features[..., self.linear.given :], z) - self.linear.log_volume()
+
     def forward(self, features: Tensor) -> RegressedDistribution:
         return RegressedDistribution(self, features)
 
