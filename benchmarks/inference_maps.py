@@ -75,13 +75,17 @@ def main() -> None:
         if key in known("maps"):
             continue
         world = Convergence(64 if name == "maps" else 128)
-        settings: dict[str, Any] = {"epochs": options.epochs} if options.epochs else {}
+        # Of seven settings the one of least held-out loss: 90 numbers that tell of two are soon known by heart.
+        settings: dict[str, Any] = {
+            "learning_rate": 0.004, "batch": 512, "width": 32, "hidden": 16, "dropout": 0.6,
+        }  # fmt: skip
+        settings |= {"epochs": options.epochs} if options.epochs else {}
         clock = time.process_time()
         if name == "maps":
             table = simulate(world.prior, world.simulate, n, seed=seed)
             fresh = simulate(world.prior, world.simulate, options.fresh, seed=seed + 1)
             observed = world.observed
-            settings |= {"members": 1, "width": 32, "batch": 32}
+            settings |= {"members": 1, "batch": 32, "hidden": 32, "dropout": -1.0}
         else:
             columns = (
                 slice(0, None) if name == "wavelets" else slice(0, power_spectrum(world.observed[None]).shape[1])
