@@ -78,10 +78,12 @@ bench-lensing: $(VENV)/.installed-test
 # Simulation-based inference: some hours on one core, most of them sbi's. Results that are there are not done again.
 SBI := .venv-sbi
 bench-inference: $(SBI)/.installed
-	$(SBI)/bin/python benchmarks/inference.py
+	$(SBI)/bin/python benchmarks/inference.py --codes deepfield deepfield:6 deepfield:12 sbi
+	$(SBI)/bin/python benchmarks/inference.py --n 1000
 	$(SBI)/bin/python benchmarks/inference_densities.py --c2st
 	$(SBI)/bin/python benchmarks/inference_cosmology.py posteriors
 	$(SBI)/bin/python benchmarks/inference_cosmology.py calibration
+	$(SBI)/bin/python benchmarks/inference_maps.py power wavelets --n 50000
 	$(SBI)/bin/python benchmarks/inference_shear.py posteriors
 	$(SBI)/bin/python benchmarks/inference_page.py
 
