@@ -40,8 +40,9 @@ def tasks(found: dict[str, Any]) -> str:
         parts.append(_accuracy(found, n))
     parts.append(
         "### Cost at 10,000 simulations\n\nCPU seconds of training: by default (two nets, 2,000 steps and as many "
-        "again while the loss falls); of one net and the fewest passes tried (3, 6, 12, 24) whose mean C2ST over "
-        "the same observations is at or below sbi's; of sbi. Seconds of 10,000 draws.\n"
+        "again while the loss falls); of one net and the fewest passes (of 6 and 12) whose mean C2ST over "
+        "the same observations is at or below sbi's; of sbi. Seconds of 10,000 draws. The passes are "
+        "picked by the score itself: they say what an accuracy costs, not what a user gets unasked.\n"
     )
     parts.append(_cost(found, 10_000))
     return "\n".join(parts)
@@ -81,7 +82,7 @@ def _cost(found: dict[str, Any], n: int) -> str:
     for task, method in _cells(found, n):
         ours, theirs, _ = _both(found, task, method, n)
         told, ratio = "-", "-"
-        for passes in (3, 6, 12, 24):
+        for passes in (6, 12):
             short, peer, numbers = _both(found, task, method, n, f"deepfield:{passes}")
             if short and peer and _mean(short, numbers) <= _mean(peer, numbers):
                 told = f"{short['train_seconds']:.1f} ({passes} passes, {_mean(short, numbers):.3f})"
@@ -202,7 +203,8 @@ PARTS = {
         "(a spline flow for NPE), one seed. C2ST: 0.5 is perfect; mean over observations, smallest and largest in "
         "brackets; published is the mean over ten (Lueckmann et al. 2021). The machine was busy with other work, "
         "which makes seconds longer than they would be alone: compare columns. The sizes of our nets, their rates "
-        "and numbers of steps were chosen by the loss on held-out simulations of these tasks.",
+        "and numbers of steps were chosen by the loss on held-out simulations of these tasks; sbi's are its "
+        "defaults.",
         tasks,
         "inference.py",
     ),
@@ -241,7 +243,7 @@ PARTS = {
     "shear": (
         "Cosmic shear",
         "A mock of 180 band powers like those of LSST's first year, with matter spectra by the emulator, beside "
-        "the exact likelihood. Nets of `deepfield run inference`.",
+        "the exact likelihood. Nets of `deepfield run inference`; seconds of the training after the first round.",
         shear,
         "inference_shear.py posteriors",
     ),

@@ -31,7 +31,7 @@ from deepfield.trust.two_samples import c2st
 Array = NDArray[np.float64]
 
 EXACT = 60_000
-"""Draws of chains, worth about a twentieth as many independent ones."""
+"""Draws of chains, worth about a twelfth as many independent ones."""
 
 
 def with_s8(theta: Array, names: tuple[str, ...]) -> Array:

@@ -9,6 +9,7 @@ import pytest
 from deepfield.core.errors import DeepfieldError, MissingExtraError, TableError
 from deepfield.core.table import Table
 from deepfield.data import files
+from deepfield.inference import Prior, Simulations, train
 from deepfield.inference.chains import plot, read_observation, to_anesthetic, to_arviz, to_getdist, write_chain
 
 DRAWS = np.random.default_rng(0).normal(size=(50, 2))
@@ -87,3 +88,16 @@ def test_observations_from_files(tmp_path, fitted):
         read_observation(tmp_path / "bad.npy", posterior)
     with pytest.raises(TableError, match="no observation in"):
         read_observation(tmp_path / "none.npy", posterior)
+
+
+def test_tables_are_read_by_the_names_of_the_training(tmp_path):
+    prior = {"a": (0, 1)}
+    rows = np.random.default_rng(0).uniform(size=(300, 1))
+    made = Table({"a": rows[:, 0], "d1": rows[:, 0] + 1, "d2": rows[:, 0] - 1})
+    files.write(made, tmp_path / "sims.csv")
+    posterior = train(Simulations.read(tmp_path / "sims.csv", Prior(prior)), prior, epochs=1, members=1)
+    files.write(Table({"id": [7.0], "d2": [-0.5], "d1": [1.5]}), tmp_path / "turned.csv")
+    assert np.allclose(read_observation(tmp_path / "turned.csv", posterior), [1.5, -0.5])
+    files.write(Table({"d2": [-0.5]}), tmp_path / "less.csv")
+    with pytest.raises(TableError, match="lacks the columns d1 of"):
+        read_observation(tmp_path / "less.csv", posterior)

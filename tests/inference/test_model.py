@@ -55,3 +55,8 @@ def test_members_differ_and_seeds_repeat():
 def test_bad_configurations(change, message):
     with pytest.raises(DeepfieldError, match=message):
         InferenceConfig(**change)
+
+
+def test_a_ratio_has_no_density():
+    with pytest.raises(DeepfieldError, match="density='flow' is for npe"):
+        InferenceConfig(method="nre", density="flow")

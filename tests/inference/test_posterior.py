@@ -111,3 +111,11 @@ def test_draws_come_from_all_members(toy):
     moved = np.abs(after - before - 1) < 1e-5
     assert (moved | (np.abs(after - before) < 1e-5)).all()
     assert moved.mean(0) == pytest.approx(np.full(2, 0.5), abs=0.02)
+
+
+def test_absurd_data_are_told_of_however_few_the_simulations(toy, caplog):
+    posterior = train(toy.table[:300], toy.prior, epochs=1, **toy.small)
+    posterior.sample(X, 5)
+    assert "UNLIKE" not in caplog.text
+    posterior.sample(np.full(len(X), 1e6), 5)
+    assert "UNLIKE THE SIMULATIONS" in caplog.text

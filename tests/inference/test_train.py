@@ -172,3 +172,18 @@ def test_maps_are_embedded():
 
     posterior = npe(prior, maps, n=150, epochs=3, members=1, width=16, context=4, hidden=8, batch=32)
     assert posterior.sample(maps(np.array([[0.5]]), 1)[0], 10).shape == (10, 1)
+
+
+def test_a_last_pair_alone_is_no_batch_of_ratios(toy):
+    """A tenth of 330 is 33: a batch of 32 and one pair more."""
+    found = train(toy.table[:330], toy.prior, method="nre", epochs=1, **{**toy.small, "batch": 32})
+    assert np.isfinite(found.card["validation_loss"])
+
+
+def test_simulations_of_another_prior_are_told(toy, caplog):
+    wide = {name: {"normal": [0, 5]} for name in toy.table.names}
+    train(toy.table[:200], wide, epochs=1, **toy.small)
+    assert "does not follow the prior" in caplog.text
+    caplog.clear()
+    train(toy.table[:200], toy.prior, epochs=1, **toy.small)
+    assert "does not follow" not in caplog.text

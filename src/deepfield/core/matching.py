@@ -60,6 +60,8 @@ class FlowMatching(_ScaledHead):
         super().__init__(
             dim, dim=dim, context=context, hidden=hidden, blocks=blocks, steps=steps, power=power, repeats=repeats
         )
+        if min(steps, power, repeats) < 1:
+            raise ModelError(f"steps, power and repeats are at least 1, not {steps}, {power} and {repeats}")
         # Before anything is allocated: a stored description may come from anywhere.
         if hidden * (context + dim + 2 * blocks * hidden) > _MOST_WEIGHTS:
             raise ModelError("flow matching asks for a net of absurd size")

@@ -133,6 +133,12 @@ def read_observation(path: str | os.PathLike[str], posterior: Posterior) -> Arra
         else:
             table = files.read(place)
             columns = [name for name in table.colnames if name not in posterior.prior.names]
+            trained = list(posterior.card.get("columns", []))
+            if trained and set(trained) & set(columns):  # by name: other columns and another order do no harm
+                missing = [name for name in trained if name not in columns]
+                if missing:
+                    raise TableError(f"'{path}' lacks the columns {', '.join(missing)} of the simulations' data")
+                columns = trained
             parts = [np.asarray(table[n], dtype=float).reshape(len(table), -1) for n in columns]
             found = np.asarray(table[DATA]) if DATA in columns else np.concatenate(parts, 1)
         found = np.asarray(found, dtype=np.float64)

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from deepfield.core.console import PARAMETERS, Json, show
 from deepfield.core.errors import DeepfieldError
+from deepfield.core.table import shorten
 
 app = App(
     name="inference",
@@ -69,6 +70,8 @@ def fit(
 
     known = Prior.of(prior)
     table = Simulations.read(simulations, known, data=_names(data))
+    if table.columns:
+        print(f"data: {len(table.columns)} columns ({shorten(table.columns)})", file=sys.stderr)
     tested, used = table.split(min(0.1, 500 / len(table)), seed=seed + 1)
     settings = InferenceConfig(method=method, members=members, epochs=epochs, seed=seed)
     with checkpoints(out, {"simulations": table.digest(), **asdict(settings)}) as folder:
@@ -150,9 +153,9 @@ def diagnose(
         lines = [f"{key}: {value}" for key, value in found.items()]
         show(found, "\n".join(lines), as_json=json)
         return
-    report = test(
-        posterior, Simulations.read(simulations, posterior.prior, data=_names(data)), most=most, seed=seed
-    )
+    # A table is read by the names it was trained on; an archive of arrays has no columns.
+    columns = _names(data) or (posterior.card.get("columns", []) if simulations.suffix != ".npz" else [])
+    report = test(posterior, Simulations.read(simulations, posterior.prior, data=columns), most=most, seed=seed)
     show(report.to_dict(), str(report), as_json=json)
 
 

@@ -101,6 +101,11 @@ def diagnose(
     >>> diagnose(posterior, table).to_dict()["simulations"]
     50
     """
+    if simulations.names != posterior.prior.names:
+        raise DeepfieldError(
+            f"the simulations have the parameters {', '.join(simulations.names)}, the posterior "
+            f"{', '.join(posterior.prior.names)}: name them alike and in this order"
+        )
     used = simulations[: min(most, len(simulations))]
     found = posterior.sample_many(used.x, draws, seed=seed)
     tested = calibration(found, used.theta, seed=seed)

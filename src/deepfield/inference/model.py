@@ -83,6 +83,8 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise DeepfieldError(f"method is one of {', '.join(METHODS)}, not '{self.method}'")
+        if self.method == "nre" and self.density != "mixture":
+            raise DeepfieldError(f"nre learns a ratio of densities, not one: density='{self.density}' is for npe")
         if self.density not in ("mixture", "flow", "matching"):
             raise DeepfieldError(f"density is 'mixture', 'flow' or 'matching', not '{self.density}'")
         if self.density == "matching" and self.method == "nle":

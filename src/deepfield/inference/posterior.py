@@ -226,7 +226,8 @@ class Posterior:
             return np.ones(len(self.encoding.rows(observation)))
         rows = self.encoding.rows(observation)
         p, far = self.p_value(rows), self.outliers.distance(self.summary(rows))
-        odd = np.flatnonzero(p < ALARM)
+        # The p-value cannot fall below 2 / (n + 1): few held-out simulations must not silence the absurd.
+        odd = np.flatnonzero((p < ALARM) | (far > 2 * self.outliers.distances.max()))
         usual = self.outliers.distances[[0, len(self.outliers.distances) // 2, -1]]
         if len(odd) > 2 * ALARM * len(p) or (len(odd) and len(p) == 1):
             log.warning(

@@ -17,7 +17,9 @@ class RatioNet(nn.Module):
 
     r(x, u) = sum_k w_k(x) N(W u; m_k(x), P_k(x)^-1) exp(f_k(x) . g(u)) det W / N(u; 0, I): a mixture of Gaussians
     over the prior, each tilted by features that are learnt. W and the start of m_k come from a linear regression
-    of u on x: a linear Gaussian model is right before any training, and narrow posteriors come at order one.
+    of u on x, so that training starts, in a linear Gaussian model, within half a width of the posterior. In
+    float32 the noise of log r is some thousandths where a posterior has a thousandth of its prior's width, and
+    grows as the square of their ratio.
 
     Each term's logarithm is a product of numbers that x gives and numbers that u gives, so that a batch of B pairs
     is compared with all B (B - 1) wrong pairs in one product of matrices.

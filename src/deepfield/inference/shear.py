@@ -55,7 +55,7 @@ _NODES, _WAVES = np.linspace(0, 3, 13), 160  # of the spectra that are asked for
 _ROWS = 256  # cosmologies at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Survey:
     """What is observed.
 
@@ -99,7 +99,7 @@ class Survey:
             raise DeepfieldError(f"n(z) is (bins, S) at redshifts (S,) that increase from 0 to 3, got {n.shape}")
         if not (np.isfinite(n) & (n >= 0)).all() or not n.any(1).all():
             raise DeepfieldError("n(z) is finite and not negative, and each bin has sources")
-        if not (np.diff(self.edges) >= 1).all() or self.edges[0] < 2:
+        if (self.edges != self.edges.round()).any() or not (np.diff(self.edges) >= 1).all() or self.edges[0] < 2:
             raise DeepfieldError("the edges of the bands in l are whole numbers from 2 on that increase")
         if not min(self.density, self.shape_noise, self.z_error) > 0 or not 0 < self.area <= FULL_SKY:
             raise DeepfieldError("density, shape noise and z_error are above 0, the area is at most the sky's")

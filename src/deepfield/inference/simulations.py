@@ -40,6 +40,8 @@ class Simulations:
         Of the parameters.
     lost : dict
         How many simulations were left out, by reason.
+    columns : tuple of str
+        Names of the data's columns in the table they were read from; none where they have no names.
 
     Examples
     --------
@@ -52,6 +54,7 @@ class Simulations:
     x: Array
     names: tuple[str, ...]
     lost: dict[str, int] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, theta: ArrayLike, x: ArrayLike, prior: Prior, *, lost: Mapping[str, int] | None = None) -> Self:
@@ -99,7 +102,7 @@ class Simulations:
         return len(self.theta)
 
     def __getitem__(self, rows: Any) -> Self:
-        return type(self)(self.theta[rows], self.x[rows], self.names)
+        return type(self)(self.theta[rows], self.x[rows], self.names, columns=self.columns)
 
     def marginal(self, names: Sequence[str]) -> Self:
         """The same data with some of the parameters alone, in this table's order; the others count as noise.
@@ -170,7 +173,7 @@ class Simulations:
         except (TypeError, ValueError):
             raise TableError(f"'{path}': the data ({shorten(chosen)}) should be numbers; name them") from None
         x = parts[0] if len(parts) == 1 else np.concatenate([p.reshape(len(p), -1) for p in parts], 1)
-        return cls.of(theta, x, prior)
+        return replace(cls.of(theta, x, prior), columns=() if chosen == [DATA] else tuple(chosen))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """To ``.npz`` (arrays ``theta`` and ``x``), or a table format by its ending."""

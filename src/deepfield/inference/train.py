@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -38,6 +39,7 @@ Array = NDArray[np.float64]
 log = logging.getLogger("deepfield")
 
 FEWEST = 100
+_UNLIKELY = 1e-6
 _STEPS = 2000
 _CYCLES, _FALLING, _PATIENCE = 2, 0.75, 1 / 3
 """A cycle whose best epoch lies beyond the second share of it is followed by another; the first one stops after
@@ -100,6 +102,7 @@ def train(
     encoding = Encoding.fit(fitted.x)
     model = build(encoding, own.dim, config)
     x, u = encoding(fitted.x), torch.from_numpy(own.to_line(fitted.theta)).float()
+    _compare_with_prior(own, fitted.theta, u)
     _standardise(model, config, x, u)
     pairs = [(encoding(part.x), torch.from_numpy(own.to_line(part.theta)).float()) for part in (fitted, held_out)]
     batch = min(config.batch, max(16, len(fitted) // 8))
@@ -113,7 +116,9 @@ def train(
             torch.from_numpy(clean.x), u, size=batch, seed=config.seed, augment=_fresh(encoding, root, flip)
         )
     )
-    held = Batches(*held_pair, size=batch if config.method == "nre" else 4096, seed=None)
+    # One pair alone has no other to be compared with.
+    most = len(held_out) - (config.method == "nre" and len(held_out) % batch == 1)
+    held = Batches(*(t[:most] for t in held_pair), size=batch if config.method == "nre" else 4096, seed=None)
     history = _cycles(model, batches, held, config, epochs, checkpoint, progress)
     posterior = Posterior(config, own, encoding, model.eval())
     if len(held_out) >= 20:
@@ -122,6 +127,7 @@ def train(
         "simulations": len(simulations),
         "lost": simulations.lost,
         "sha256": simulations.digest(),
+        "columns": list(simulations.columns),
         "validation_loss": history.validation[history.best_epoch],
         "best_epoch": history.best_epoch,
         "history": {"train": history.train, "validation": history.validation},
@@ -129,6 +135,16 @@ def train(
         "versions": {"deepfield": deepfield.__version__, "torch": torch.__version__},
     }
     return posterior
+
+
+def _compare_with_prior(prior: Prior, theta: Array, u: Tensor) -> None:
+    """Warn where the simulations were not drawn from the prior: on its line it is a standard normal."""
+    for name, values, column in zip(prior.names, theta.T, u.double().numpy().T):
+        if scipy.stats.kstest(column, "norm").pvalue < _UNLIKELY:
+            log.warning(
+                "the simulations' '%s', from %.4g to %.4g, does not follow the prior: give the prior they were "
+                "drawn from, or the posterior will be that of another one", name, values.min(), values.max(),
+            )  # fmt: skip
 
 
 def _cycles(
