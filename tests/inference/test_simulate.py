@@ -101,3 +101,8 @@ def test_bad_simulators():
         simulate(PRIOR, lambda theta: theta[:2], 5, chunk=5)
     with pytest.raises(DeepfieldError, match="n and workers are at least 1"):
         simulate(PRIOR, noisy, 0)
+
+
+def test_an_argument_that_nobody_gives_is_named():
+    with pytest.raises(DeepfieldError, match=r"the simulator wants 'rng': it is called as simulator\(theta\)"):
+        simulate({"a": (0, 1)}, lambda theta, rng: theta, 20, seed=0)

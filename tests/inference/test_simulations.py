@@ -3,6 +3,8 @@
 import logging
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deepfield.core.errors import DeepfieldError, TableError
@@ -113,3 +115,11 @@ def test_noise_has_the_covariance_that_is_asked_for(table):
 def test_bad_noise(noise, message, table):
     with pytest.raises(DeepfieldError, match=message):
         noise_root(noise, table.x)
+
+
+def test_a_column_of_lists_is_a_vector(tmp_path):
+    x = np.arange(12.0).reshape(4, 3)
+    pq.write_table(pa.table({"a": [0.1, 0.2, 0.3, 0.4], "x": x.tolist()}), tmp_path / "t.parquet")
+    found = Simulations.read(tmp_path / "t.parquet", Prior({"a": (0, 1)}))
+    assert np.array_equal(found.x, x)
+    assert repr(found) == "Simulations(4 of a; data (3,); lost {})"

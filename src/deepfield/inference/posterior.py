@@ -54,6 +54,10 @@ class Posterior:
     outliers: OutlierTest | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        names, count = ", ".join(self.prior.names), self.card.get("simulations", 0)
+        return f"Posterior({self.method} of {names}; data {self.encoding.shape}; {count:,} simulations)"
+
     @property
     def method(self) -> str:
         """One of npe, nle and nre."""

@@ -265,9 +265,17 @@ class _Store:
 
 def _takes_seed(simulator: Callable[..., Any]) -> bool:
     try:
-        return "seed" in inspect.signature(simulator).parameters
+        arguments = inspect.signature(simulator).parameters
     except (TypeError, ValueError):  # some compiled functions do not say
         return False
+    for argument in list(arguments.values())[1:]:
+        needed = argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
+        if needed and argument.name != "seed":
+            raise DeepfieldError(
+                f"the simulator wants '{argument.name}': it is called as simulator(theta), or as simulator(theta, "
+                "seed=...) if it has an argument of that name"
+            )
+    return "seed" in arguments
 
 
 def _speaks_torch(prior: Any) -> bool:

@@ -101,6 +101,9 @@ class Simulations:
     def __len__(self) -> int:
         return len(self.theta)
 
+    def __repr__(self) -> str:
+        return f"Simulations({len(self):,} of {', '.join(self.names)}; data {self.x.shape[1:]}; lost {self.lost})"
+
     def __getitem__(self, rows: Any) -> Self:
         return type(self)(self.theta[rows], self.x[rows], self.names, columns=self.columns)
 
@@ -232,6 +235,8 @@ def _columns(table: Table) -> dict[str, Any]:
 
 
 def _plain(column: Any) -> Any:
+    if column.dtype.kind == "O" and len({np.shape(row) for row in column}) == 1:
+        return np.stack([np.asarray(row) for row in column])  # lists of one length
     real = column.dtype.kind == "f"
     return np.ma.filled(np.ma.asarray(column), np.nan) if real else np.asarray(column)
 
