@@ -219,7 +219,7 @@ PARTS = {
     "cosmology": (
         "Real distances",
         "Against chains on the exact likelihood: differences of means in its deviations, ratios of widths. Nets "
-        "of `deepfield run inference`: smaller than the default ones, one for NPE and NLE, two for NRE: "
+        "of `deepfield run inference`: one for NPE and NLE, two for NRE: "
         "that number, unlike all else, was raised after a single one had missed the exact mean of DESI DR2 and "
         "Union3 in wCDM by 0.10 to 0.15 sigma.",
         cosmology,
