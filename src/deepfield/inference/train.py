@@ -85,13 +85,8 @@ def train(
     (10, 1)
     """
     own = Prior.of(prior, simulations.names)
-    if own.names != simulations.names:
-        raise DeepfieldError(
-            f"the prior is one of {', '.join(own.names)}, the simulations are of {', '.join(simulations.names)}"
-        )
+    _check(simulations, own)
     config = replace(config or InferenceConfig(), **changes)
-    if len(simulations) < FEWEST:
-        raise DeepfieldError(f"{len(simulations)} simulations are too few to learn from: {FEWEST} at the least")
     began = time.process_time()
     held_out, clean = simulations.split(config.validation, seed=config.seed)
     fitted, root = clean, None if noise is None else noise_root(noise, clean.x)
@@ -102,7 +97,6 @@ def train(
     encoding = Encoding.fit(fitted.x)
     model = build(encoding, own.dim, config)
     x, u = encoding(fitted.x), torch.from_numpy(own.to_line(fitted.theta)).float()
-    _compare_with_prior(own, fitted.theta, u)
     _standardise(model, config, x, u)
     pairs = [(encoding(part.x), torch.from_numpy(own.to_line(part.theta)).float()) for part in (fitted, held_out)]
     batch = min(config.batch, max(16, len(fitted) // 8))
@@ -116,9 +110,7 @@ def train(
             torch.from_numpy(clean.x), u, size=batch, seed=config.seed, augment=_fresh(encoding, root, flip)
         )
     )
-    # One pair alone has no other to be compared with.
-    most = len(held_out) - (config.method == "nre" and len(held_out) % batch == 1)
-    held = Batches(*(t[:most] for t in held_pair), size=batch if config.method == "nre" else 4096, seed=None)
+    held = _held_out(held_pair, batch if config.method == "nre" else None)
     history = _cycles(model, batches, held, config, epochs, checkpoint, progress)
     posterior = Posterior(config, own, encoding, model.eval())
     if len(held_out) >= 20:
@@ -137,14 +129,29 @@ def train(
     return posterior
 
 
-def _compare_with_prior(prior: Prior, theta: Array, u: Tensor) -> None:
-    """Warn where the simulations were not drawn from the prior: on its line it is a standard normal."""
-    for name, values, column in zip(prior.names, theta.T, u.double().numpy().T):
+def _check(simulations: Simulations, prior: Prior) -> None:
+    """Refuse other parameters and too few rows; warn where they were not drawn from the prior."""
+    if prior.names != simulations.names:
+        raise DeepfieldError(
+            f"the prior is one of {', '.join(prior.names)}, the simulations are of {', '.join(simulations.names)}"
+        )
+    if len(simulations) < FEWEST:
+        raise DeepfieldError(f"{len(simulations)} simulations are too few to learn from: {FEWEST} at the least")
+    # On its line the prior is a standard normal.
+    for name, values, column in zip(prior.names, simulations.theta.T, prior.to_line(simulations.theta).T):
         if scipy.stats.kstest(column, "norm").pvalue < _UNLIKELY:
             log.warning(
                 "the simulations' '%s', from %.4g to %.4g, does not follow the prior: give the prior they were "
                 "drawn from, or the posterior will be that of another one", name, values.min(), values.max(),
             )  # fmt: skip
+
+
+def _held_out(pair: tuple[Tensor, ...], batch: int | None) -> Batches:
+    """In batches like those of the training where a loss compares the pairs of a batch."""
+    count = len(pair[0])
+    # One pair alone has no other to be compared with.
+    most = count - (batch is not None and count % batch == 1)
+    return Batches(*(t[:most] for t in pair), size=batch or 4096, seed=None)
 
 
 def _cycles(
