@@ -14,11 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepfield.core.distributions import RowsDistribution
-from deepfield.core.errors import ModelError
-from deepfield.core.heads import _ScaledHead
+from deepfield.core.heads import _ScaledHead, refuse_absurd
 from deepfield.core.nets.mlp import Dropout
-
-_MOST_WEIGHTS = 1e8
 
 
 class AutoregressiveMixture(_ScaledHead):
@@ -60,9 +57,8 @@ class AutoregressiveMixture(_ScaledHead):
             dim, dim=dim, context=context, components=components, hidden=hidden, blocks=blocks, dropout=dropout,
             floor=floor,
         )  # fmt: skip
-        # Before anything is allocated: a stored description may come from anywhere.
-        if dim * hidden * (context + dim + 2 * blocks * hidden + 3 * components) > _MOST_WEIGHTS:
-            raise ModelError("the mixture asks for nets of absurd size")
+        weights = dim * hidden * (context + dim + 2 * blocks * hidden + 3 * components)
+        refuse_absurd(weights, "the mixture asks for nets")
         self.dim, self.components, self.floor, self.n_features = dim, components, floor, context
         self.first = _Layers(dim, context + dim, hidden)
         self.inner = nn.ModuleList(_Layers(dim, hidden, hidden) for _ in range(2 * blocks))

@@ -10,11 +10,8 @@ import zuko
 from torch import Tensor
 from torch.distributions import Distribution
 
-from deepfield.core.errors import ModelError
-from deepfield.core.heads import _ScaledHead
+from deepfield.core.heads import _ScaledHead, refuse_absurd
 from deepfield.core.inverse import drawn
-
-_MOST_WEIGHTS = 1e8
 
 
 class FlowDistribution(Distribution):
@@ -105,9 +102,7 @@ class Flow(_ScaledHead):
         self, dim: int = 1, *, context: int = 16, transforms: int = 2, bins: int = 8, hidden: int = 64
     ) -> None:
         super().__init__(dim, dim=dim, context=context, transforms=transforms, bins=bins, hidden=hidden)
-        # Before anything is allocated: a stored description may come from anywhere.
-        if transforms * hidden * (hidden + context + dim * 3 * bins) > _MOST_WEIGHTS:
-            raise ModelError("the flow asks for nets of absurd size")
+        refuse_absurd(transforms * hidden * (hidden + context + dim * 3 * bins), "the flow asks for nets")
         self.n_features = context
         self.flow = zuko.flows.NSF(
             dim, context, transforms=transforms, bins=bins, hidden_features=(hidden, hidden)

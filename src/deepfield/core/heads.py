@@ -23,8 +23,9 @@ from deepfield.core.distributions import GaussianMixture as GaussianMixtureDistr
 from deepfield.core.distributions import Tabulated, average
 from deepfield.core.errors import ModelError
 
-_INVERSE_SOFTPLUS_ONE = math.log(math.e - 1)
+INVERSE_SOFTPLUS_ONE = math.log(math.e - 1)
 _LARGEST = 4096
+_MOST_WEIGHTS = 1e8
 
 
 class Head(nn.Module):
@@ -51,6 +52,12 @@ class Head(nn.Module):
     def fit_target(self, target: Tensor) -> Head:
         """Learn the scaling of the target from the training targets; heads without one do nothing."""
         return self
+
+
+def refuse_absurd(weights: float, who: str) -> None:
+    """Before anything is allocated: a stored description may come from anywhere."""
+    if weights > _MOST_WEIGHTS:
+        raise ModelError(f"{who} of absurd size")
 
 
 class _ScaledHead(Head):
@@ -95,7 +102,7 @@ class GaussianMixture(_ScaledHead):
         super().__init__(1, components=components, shared_width=shared_width, floor=floor)
         self.components, self.floor = components, floor
         self.n_features = (2 if shared_width else 3) * components
-        self.width = nn.Parameter(torch.full((components,), _INVERSE_SOFTPLUS_ONE)) if shared_width else None
+        self.width = nn.Parameter(torch.full((components,), INVERSE_SOFTPLUS_ONE)) if shared_width else None
         # Components start side by side over the target's range, not on top of one another.
         self.start: Tensor
         spread = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 
 from deepfield.core.distributions import RowsDistribution
 from deepfield.core.errors import ModelError
-from deepfield.core.heads import _ScaledHead
-
-_MOST_WEIGHTS = 1e8
+from deepfield.core.heads import _ScaledHead, refuse_absurd
 
 
 class FlowMatching(_ScaledHead):
@@ -62,9 +60,7 @@ class FlowMatching(_ScaledHead):
         )
         if min(steps, power, repeats) < 1:
             raise ModelError(f"steps, power and repeats are at least 1, not {steps}, {power} and {repeats}")
-        # Before anything is allocated: a stored description may come from anywhere.
-        if hidden * (context + dim + 2 * blocks * hidden) > _MOST_WEIGHTS:
-            raise ModelError("flow matching asks for a net of absurd size")
+        refuse_absurd(hidden * (context + dim + 2 * blocks * hidden), "flow matching asks for a net")
         self.dim, self.n_features, self.steps, self.power, self.repeats = dim, context, steps, power, repeats
         self.given = nn.Linear(context, hidden)
         self.first = nn.Linear(dim + 3, hidden)

@@ -106,7 +106,7 @@ def diagnose(
             f"the simulations have the parameters {', '.join(simulations.names)}, the posterior "
             f"{', '.join(posterior.prior.names)}: name them alike and in this order"
         )
-    used = simulations[: min(most, len(simulations))]
+    used = simulations[:most]
     found = posterior.sample_many(used.x, draws, seed=seed)
     tested = calibration(found, used.theta, seed=seed)
     spread = posterior.prior.sample(4000, seed=seed).var(0)
@@ -156,7 +156,7 @@ def local_test(
     >>> 0 < local_test(posterior, table, [0.5], permutations=20).p_value <= 1
     True
     """
-    used = simulations[: min(most, len(simulations))]
+    used = simulations[:most]
     here = posterior.encoding.rows(observation)
     if len(here) != 1:
         raise DeepfieldError(f"one observation is asked for, not {len(here)}")

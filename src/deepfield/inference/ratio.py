@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepfield.core.heads import INVERSE_SOFTPLUS_ONE
 from deepfield.inference.regression import Linear
 
 
@@ -66,7 +67,7 @@ class RatioNet(nn.Module):
         weight, shift, width, below, tilt = raw.split(self.split, -1)
         centre = self.linear.centre(x.flatten(1)) @ self.linear.whiten.T
         mean = centre[:, None] + self.start + shift
-        width = F.softplus(width + _ONE) + _NARROWEST
+        width = F.softplus(width + INVERSE_SOFTPLUS_ONE) + _NARROWEST
         root = torch.diag_embed(width)
         if self.dim > 1:
             row, column = torch.tril_indices(self.dim, self.dim, -1)
@@ -101,8 +102,6 @@ class RatioNet(nn.Module):
         return self.ratio(self.features(x.reshape(-1, *self.shape)), u)[:, None]
 
 
-_ONE = math.log(math.e - 1)
-"""Where softplus is one."""
 _NARROWEST = 1e-3
 """Root of the least precision, in that of the linear regression."""
 

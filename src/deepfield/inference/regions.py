@@ -107,7 +107,7 @@ def conformal_regions(
     >>> 0 < found.level(0.68) < 1, found.intervals(posterior.sample([0.5]), 0.68).shape
     (True, (1, 2))
     """
-    used = simulations[: min(most, len(simulations))]
+    used = simulations[:most]
     theta = posterior.sample_many(used.x, draws, seed=seed)
     pit = calibration(theta, used.theta, seed=seed).pit
     density = np.stack(

@@ -96,9 +96,9 @@ def train(
         )
     encoding = Encoding.fit(fitted.x)
     model = build(encoding, own.dim, config)
-    x, u = encoding(fitted.x), torch.from_numpy(own.to_line(fitted.theta)).float()
-    _standardise(model, config, x, u)
     pairs = [(encoding(part.x), torch.from_numpy(own.to_line(part.theta)).float()) for part in (fitted, held_out)]
+    x, u = pairs[0]
+    _standardise(model, config, x, u)
     batch = min(config.batch, max(16, len(fitted) // 8))
     epochs = config.epochs or int(np.clip(round(_STEPS * batch / len(fitted)), 20, 300))
     flip = config.method == "nle"  # the arguments exchanged
@@ -166,7 +166,8 @@ def _cycles(
     """Fit, and once more from there as long as the held-out loss was still falling at the end (SGDR)."""
     whole = History(seconds=0.0)
     for cycle in range(1 if config.epochs else _CYCLES):
-        before, best = copy.deepcopy(model.state_dict()), min(whole.validation, default=math.inf)
+        before = copy.deepcopy(model.state_dict()) if cycle else {}  # the first is better than nothing
+        best = min(whole.validation, default=math.inf)
         settings = FitConfig(
             epochs=epochs,
             learning_rate=config.learning_rate / 2**cycle,
